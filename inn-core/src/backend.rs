@@ -1,0 +1,291 @@
+//! What a device has to answer: storage, one pointwise map, convolution and its two adjoints, permutations.
+
+use crate::error::{Error, Result};
+use crate::kernel::{Kernel, MAX_OPERANDS};
+use crate::primitive::Primitive;
+use crate::scalar::Element;
+use crate::shape::Shape;
+use crate::view::{Update, View, ViewMut};
+
+/// Whether a primitive overwrites its output or adds to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Overwrites; what was there before is not read.
+    Set,
+    /// Adds.
+    Add,
+}
+
+/// Which way a map is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The map as it is written in the papers, data to latent.
+    Forward,
+    /// Its inverse.
+    Inverse,
+}
+
+impl Direction {
+    /// The other one.
+    #[must_use]
+    pub fn flip(self) -> Self {
+        match self {
+            Self::Forward => Self::Inverse,
+            Self::Inverse => Self::Forward,
+        }
+    }
+
+    /// +1 forward, -1 inverse.
+    pub fn sign(self) -> f64 {
+        match self {
+            Self::Forward => 1.0,
+            Self::Inverse => -1.0,
+        }
+    }
+}
+
+/// Stride and zero padding of a convolution, the same on every spatial axis; the kernel extents are those of the weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv {
+    /// Distance of two outputs, in pixels of the input.
+    pub stride: usize,
+    /// Zeros on both sides of every axis.
+    pub padding: usize,
+}
+
+impl Conv {
+    /// Stride 1 and the padding under which a kernel of odd extent keeps the image's size.
+    pub fn same(kernel: usize) -> Self {
+        Self { stride: 1, padding: kernel / 2 }
+    }
+
+    /// The shape of the output: `floor((n + 2 padding - k) / stride) + 1` on every axis that exists.
+    ///
+    /// `weight` is (outputs, inputs, kernel extents) with the rank of the input.
+    ///
+    /// # Errors
+    /// The weight has another rank or number of inputs, the stride is 0, or the kernel is larger than the padded image.
+    pub fn output(&self, input: Shape, weight: Shape) -> Result<Shape> {
+        if weight.channels() != input.channels() || weight.rank() != input.rank() {
+            let expected = format!("{} input channels and {} kernel axes", input.channels(), input.rank());
+            return Err(Error::shape("convolution weight", expected, weight));
+        }
+        if self.stride == 0 {
+            return Err(Error::config("stride", "expected at least 1, got 0"));
+        }
+        let mut extents = input.extents();
+        for axis in 3 - input.rank()..3 {
+            let padded = extents[axis] + 2 * self.padding;
+            let Some(room) = padded.checked_sub(weight.extents()[axis]) else {
+                let expected = format!("a padded extent of at least {}", weight.extents()[axis]);
+                return Err(Error::shape("convolution input", expected, input));
+            };
+            extents[axis] = room / self.stride + 1;
+        }
+        Ok(input.with_channels(weight.batch()).with_extents(extents))
+    }
+}
+
+/// A permutation or orthogonal map that halves every spatial extent and multiplies the channels by 2^rank, per sample.
+///
+/// With b the parity (or half) of a pixel on each axis and q = b_x + 2 b_y + 4 b_z, x the last axis. All have determinant +-1 and
+/// adjoint equal to inverse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Squeeze {
+    /// Output channel `q C + c`, source pixel `2 s + b` on each axis.
+    Checkerboard,
+    /// Output channel `q C + c`, source pixel `b n/2 + s` on each axis.
+    Patch,
+    /// Output channel `2^d c + q`: the memory of a channel, cut into 2^d equal runs. Moves nothing.
+    Column,
+    /// Orthonormal Haar lifting: low = (first + second)/sqrt 2, high = (first - second)/sqrt 2 on each axis; output channel
+    /// `q' C + c` with q' = b_x in 1D, b_y + 2 b_x in 2D and b_z + 2 b_y + 4 b_x in 3D.
+    Haar,
+}
+
+impl Squeeze {
+    /// The shape after (`Forward`) or before (`Inverse`) a squeeze.
+    ///
+    /// # Errors
+    /// Forward: no spatial axis, or an odd extent. Inverse: channels that are no multiple of 2^rank.
+    pub fn output(self, dir: Direction, input: Shape) -> Result<Shape> {
+        let (rank, mut extents) = (input.rank(), input.extents());
+        let factor = 1 << rank;
+        if rank == 0 {
+            return Err(Error::shape("squeeze input", "at least one spatial axis", input));
+        }
+        match dir {
+            Direction::Forward => {
+                if input.spatial().iter().any(|e| e % 2 == 1) {
+                    return Err(Error::shape("squeeze input", "even spatial extents", input));
+                }
+                extents[3 - rank..].iter_mut().for_each(|e| *e /= 2);
+                Ok(input.with_channels(input.channels() * factor).with_extents(extents))
+            }
+            Direction::Inverse => {
+                if !input.channels().is_multiple_of(factor) {
+                    return Err(Error::shape("unsqueeze input", format!("a multiple of {factor} channels"), input));
+                }
+                extents[3 - rank..].iter_mut().for_each(|e| *e *= 2);
+                Ok(input.with_channels(input.channels() / factor).with_extents(extents))
+            }
+        }
+    }
+}
+
+/// A device: storage and the few primitives that layers are written with.
+///
+/// A layer names no backend; its methods are generic over it. What a primitive reads and writes is given as windows: a buffer
+/// that is written is bound once ([`Update`]), and no primitive needs its input and output to be the same buffer. Nothing returns a
+/// host value but [`read`](Self::read), the only call that waits for the device. Shapes have passed the network's gate before a
+/// primitive is called; a backend still refuses operands that do not fit, with a typed error.
+///
+/// A handle is cheap to clone and shares its device and its pool of buffers.
+pub trait Backend: Clone + Send + Sync + 'static {
+    /// The number type of its tensors.
+    type Elem: Element;
+    /// Storage on the device. Neither `Clone` nor shared: what is written has one owner. Returns to the pool when dropped.
+    type Buffer: Send + Sync;
+
+    /// A name for messages and tables, such as `"cpu f32"`.
+    fn name(&self) -> String;
+
+    /// Storage for `len` elements with unspecified contents.
+    fn alloc(&self, len: usize) -> Result<Self::Buffer>;
+
+    /// Storage that holds a copy of `host`.
+    fn upload(&self, host: &[Self::Elem]) -> Result<Self::Buffer>;
+
+    /// Waits for the device and copies a buffer to the host.
+    fn read(&self, buffer: &Self::Buffer) -> Result<Vec<Self::Elem>>;
+
+    /// Number of elements of a buffer.
+    fn len(buffer: &Self::Buffer) -> usize;
+
+    /// Evaluates a pointwise kernel at every element of `domain`, with sums. See [`Kernel`].
+    ///
+    /// Operands come in the order of the kernel's slices; the windows of all `update`s follow each other. Reads and updates have the shape of
+    /// `domain` (strides of 0 repeat), channel sums are windows of `(1, C)` and sample sums of `(B, 1)`; both are added to.
+    ///
+    /// # Errors
+    /// Another number of operands than the kernel's, a window of another shape, windows of one update that overlap.
+    fn zip<K: Kernel>(
+        &self,
+        kernel: &K,
+        domain: Shape,
+        read: &[View<'_, Self>],
+        update: &mut [Update<'_, Self>],
+        channel_sums: &mut [Update<'_, Self>],
+        sample_sums: &mut [Update<'_, Self>],
+    ) -> Result<()>;
+
+    /// Cross-correlation with zero padding: `y[b,o,q] = sum_{i,t} w[o,i,t] x[b,i, q stride + t - padding]`.
+    ///
+    /// `x` (B, I, n..), `w` (O, I, k..), `y` (B, O, [`Conv::output`]).
+    fn conv(&self, conv: Conv, x: View<'_, Self>, w: View<'_, Self>, y: &mut ViewMut<'_, Self>, write: Write) -> Result<()>;
+
+    /// The exact adjoint of [`conv`](Self::conv) in x (transposed convolution), with the extents of `gx`: pixels that no output
+    /// covers get 0.
+    fn conv_input(&self, conv: Conv, gy: View<'_, Self>, w: View<'_, Self>, gx: &mut ViewMut<'_, Self>, write: Write) -> Result<()>;
+
+    /// The gradient of `<gy, conv(x, w)>` in w.
+    fn conv_weight(&self, conv: Conv, x: View<'_, Self>, gy: View<'_, Self>, gw: &mut ViewMut<'_, Self>, write: Write) -> Result<()>;
+
+    /// Squeezes or unsqueezes in place and reshapes the view. Samples of the view have to be contiguous.
+    fn squeeze(&self, squeeze: Squeeze, dir: Direction, x: &mut ViewMut<'_, Self>) -> Result<()>;
+
+    /// How many samples a layer should treat at once when each needs `bytes` of scratch; 1 to `batch`.
+    ///
+    /// It bounds hidden arrays. Tiles are part of the order of summation, so the answer may depend on shapes only, never on the number of
+    /// threads.
+    fn tile(&self, bytes: usize, batch: usize) -> usize {
+        let _ = bytes;
+        batch
+    }
+
+    /// Bytes that the backend holds beside its buffers to carry out a primitive, for [`peak_bytes`](crate::memory::peak_bytes).
+    fn scratch(&self, primitive: &Primitive) -> usize {
+        let _ = primitive;
+        0
+    }
+
+    /// Whether the backend takes up the offer that a primitive describes.
+    fn takes(&self, primitive: &Primitive) -> bool {
+        let _ = primitive;
+        false
+    }
+
+    /// An offer: Householder reflections `H_i = I - 2 v_i v_i^T / |v_i|^2` of the channels of every pixel in one pass, the vectors
+    /// being the rows of `v` (m, C). `Forward` applies `H_1` first, `Inverse` applies `H_m` first. Answers whether it took the offer.
+    fn reflect(&self, dir: Direction, v: View<'_, Self>, x: &mut ViewMut<'_, Self>) -> Result<bool> {
+        let _ = (dir, v, x);
+        Ok(false)
+    }
+}
+
+/// A backend whose buffers lie in the host's memory, so that arrays move in and out without a copy.
+pub trait HostBackend: Backend {
+    /// The elements of a buffer.
+    fn slice(buffer: &Self::Buffer) -> &[Self::Elem];
+    /// The elements of a buffer, to change.
+    fn slice_mut(buffer: &mut Self::Buffer) -> &mut [Self::Elem];
+    /// Takes a vector over as a buffer.
+    fn adopt(&self, values: Vec<Self::Elem>) -> Self::Buffer;
+    /// Gives a buffer up as a vector.
+    fn release(buffer: Self::Buffer) -> Vec<Self::Elem>;
+}
+
+/// The gate of [`Backend::zip`], for implementors: operand counts, shapes, disjointness.
+///
+/// # Errors
+/// As documented for [`Backend::zip`].
+pub fn check_zip<B: Backend, K: Kernel>(
+    backend: &B,
+    domain: Shape,
+    read: &[View<'_, B>],
+    update: &[Update<'_, B>],
+    channel_sums: &[Update<'_, B>],
+    sample_sums: &[Update<'_, B>],
+) -> Result<()> {
+    let windows = |updates: &[Update<'_, B>]| updates.iter().map(|u| u.windows().len()).sum::<usize>();
+    let got = [read.len(), windows(update), windows(channel_sums), windows(sample_sums)];
+    let expected = [K::READ, K::UPDATE, K::CHANNEL_SUMS, K::SAMPLE_SUMS];
+    let fail = |reason: String| Err(Error::backend(backend.name(), format!("{}: {reason}", kernel_name::<K>())));
+    if got != expected || expected.iter().any(|&n| n > 2 * MAX_OPERANDS) {
+        return fail(format!("expected {expected:?} operands (read, update, channel sums, sample sums), got {got:?}"));
+    }
+    for shape in read.iter().map(View::shape).chain(update.iter().flat_map(|u| u.windows().iter().map(|w| w.shape))) {
+        if (shape.batch(), shape.channels(), shape.pixels()) != (domain.batch(), domain.channels(), domain.pixels()) {
+            return fail(format!("expected operands of {domain}, got {shape}"));
+        }
+    }
+    let sums = [(channel_sums, (1, domain.channels())), (sample_sums, (domain.batch(), 1))];
+    for (updates, expected) in sums {
+        for window in updates.iter().flat_map(Update::windows) {
+            if (window.shape.batch(), window.shape.channels()) != expected || window.shape.pixels() != 1 {
+                return fail(format!("expected sums of {expected:?}, got {}", window.shape));
+            }
+        }
+    }
+    for u in update.iter().chain(channel_sums).chain(sample_sums) {
+        let w = u.windows();
+        for (i, a) in w.iter().enumerate() {
+            if a.end() > B::len(u.buffer()) || (!a.shape.is_empty() && !a.is_injective()) {
+                return fail(format!("expected a window within {} elements, got {a:?}", B::len(u.buffer())));
+            }
+            if w[..i].iter().any(|b| !a.is_disjoint(b)) {
+                return fail("expected disjoint windows in one update".into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The last part of a kernel's type name.
+pub fn kernel_name<K>() -> &'static str {
+    let name = std::any::type_name::<K>();
+    let end = name.find('<').unwrap_or(name.len());
+    let start = name[..end].rfind("::").map_or(0, |i| i + 2);
+    &name[start..]
+}

@@ -1,0 +1,54 @@
+//! Memory-efficient invertible neural networks: tensors, backends, parameters and the contract of a layer.
+//!
+//! This crate knows no kernel and no layer. It says what a device has to answer ([`Backend`]), what a layer is ([`Invertible`]) and how all
+//! public modes follow from it ([`Model`], [`Call`]), and it tests both ([`verify`]).
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`shape`], [`view`], [`tensor`] | shapes as data, windows on buffers, tensors |
+//! | [`backend`], [`kernel`], [`primitive`], [`scalar`] | the primitives of a device, pointwise kernels, number types |
+//! | [`params`] | parameters, gradients, tangents and moments as one vector with readable names |
+//! | [`layer`], [`conditioner`], [`operator`] | the contracts: invertible layers, the networks inside couplings, linear operators |
+//! | [`compose`] | tuples, chains, lanes, multiscale networks, reversal |
+//! | [`model`] | forward, inverse, backward, JVP and Hessian products of any layer, by value |
+//! | [`dual`], [`traced`], [`memory`] | backends on top of backends: tangents, traces, predictions of memory |
+//! | [`trail`] | drift of recomputed states, checkpoints, the first bad layer |
+
+pub mod architecture;
+pub mod backend;
+pub mod compose;
+pub mod conditioner;
+pub mod dual;
+pub mod error;
+pub mod kernel;
+pub mod layer;
+pub mod memory;
+pub mod model;
+pub mod operator;
+pub mod params;
+pub mod primitive;
+pub mod scalar;
+pub mod shape;
+pub mod tensor;
+pub mod traced;
+pub mod trail;
+pub mod view;
+
+pub use architecture::Architecture;
+pub use backend::{Backend, Conv, Direction, HostBackend, Squeeze, Write};
+pub use compose::{Chain, Multiscale, On, Reversed, Scale};
+pub use conditioner::{Conditioner, Saved};
+pub use dual::Dual;
+pub use error::{Error, Result};
+pub use kernel::Kernel;
+pub use layer::{Facts, Gradients, Inputs, Invertible, Setup};
+pub use memory::{Memory, gradient_memory, peak_bytes};
+pub use model::{Along, Call, Given, Mapped, Model, Pulled, Tangent};
+pub use operator::LinearOperator;
+pub use params::{Init, Layout, Param, Params, Scope};
+pub use scalar::{Element, Scalar};
+pub use shape::{Shape, Window};
+pub use tensor::Tensor;
+pub use traced::Traced;
+pub use trail::{Drift, Trail};
+pub use view::{Access, Update, View, ViewMut};

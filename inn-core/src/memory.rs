@@ -1,0 +1,216 @@
+//! The memory of a gradient step, predicted from shapes alone.
+
+use crate::backend::{Backend, Conv, Direction, Squeeze, Write, check_zip};
+use crate::error::Result;
+use crate::kernel::Kernel;
+use crate::layer::Invertible;
+use crate::model::{Call, Given};
+use crate::params::{Layout, Params};
+use crate::primitive::{ConvKind, Primitive};
+use crate::scalar::Element;
+use crate::shape::Shape;
+use crate::tensor::Tensor;
+use crate::traced::describe_zip;
+use crate::view::{Update, View, ViewMut};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What a gradient step holds at its peak, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// The parameters.
+    pub parameters: usize,
+    /// Their gradients.
+    pub gradients: usize,
+    /// The input and its conditions.
+    pub state: usize,
+    /// Everything else at the worst moment: the cotangent, log-determinants, one layer's hidden values.
+    pub workspace: usize,
+    /// What the backend's kernels hold beside its buffers.
+    pub scratch: usize,
+}
+
+impl Memory {
+    /// The sum.
+    pub fn total(&self) -> usize {
+        self.parameters + self.gradients + self.state + self.workspace + self.scratch
+    }
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mb = |bytes: usize| bytes as f64 / 1e6;
+        write!(
+            f,
+            "{:.1} MB = parameters {:.1} + gradients {:.1} + state {:.1} + workspace {:.1} + kernels {:.1}",
+            mb(self.total()),
+            mb(self.parameters),
+            mb(self.gradients),
+            mb(self.state),
+            mb(self.workspace),
+            mb(self.scratch)
+        )
+    }
+}
+
+/// The bytes of a gradient step (forward, then backward) at its peak. See [`gradient_memory`] for the parts.
+///
+/// # Errors
+/// What the layer's gate refuses.
+pub fn peak_bytes<L: Invertible, B: Backend>(
+    backend: &B,
+    layer: &L,
+    layout: &Arc<Layout>,
+    input: Shape,
+    conditions: &[Shape],
+) -> Result<usize> {
+    Ok(gradient_memory(backend, layer, layout, input, conditions)?.total())
+}
+
+/// Predicts the memory of a gradient step of `layer` on `backend` by running it on a backend that stores nothing and counts.
+///
+/// Layers never look at values, so the counted run asks for the same storage in the same order as a real one. Backends keep at
+/// most the peak of what was alive, so the prediction is the peak.
+///
+/// # Errors
+/// What the layer's gate refuses.
+pub fn gradient_memory<L: Invertible, B: Backend>(
+    backend: &B,
+    layer: &L,
+    layout: &Arc<Layout>,
+    input: Shape,
+    conditions: &[Shape],
+) -> Result<Memory> {
+    let plan = Plan { inner: backend.clone(), meter: Arc::default() };
+    let theta = Params::zeros(&plan, layout)?;
+    let parameters = plan.meter.live();
+    let mut grads = Params::zeros(&plan, layout)?;
+    let gradients = plan.meter.live() - parameters;
+    let x = Tensor::scratch(&plan, input)?;
+    let conditions = conditions.iter().map(|&shape| Tensor::scratch(&plan, shape)).collect::<Result<Vec<_>>>()?;
+    let state = plan.meter.live() - parameters - gradients;
+    let call = Call::new(layer, &theta, Given::conditions(&conditions));
+    let mapped = call.forward(x)?;
+    let gy = mapped.state.duplicate()?;
+    let gl = mapped.logdet.duplicate()?;
+    call.backward(mapped.state, gy, &gl, &mut grads)?;
+    let workspace = plan.meter.peak.load(Ordering::Relaxed) - parameters - gradients - state;
+    Ok(Memory { parameters, gradients, state, workspace, scratch: plan.meter.scratch.load(Ordering::Relaxed) })
+}
+
+#[derive(Default)]
+struct Meter {
+    live: AtomicUsize,
+    peak: AtomicUsize,
+    scratch: AtomicUsize,
+}
+
+impl Meter {
+    fn live(&self) -> usize {
+        self.live.load(Ordering::Relaxed)
+    }
+}
+
+/// A backend without storage.
+#[derive(Clone)]
+struct Plan<B> {
+    inner: B,
+    meter: Arc<Meter>,
+}
+
+struct PlanBuffer {
+    len: usize,
+    bytes: usize,
+    meter: Arc<Meter>,
+}
+
+impl Drop for PlanBuffer {
+    fn drop(&mut self) {
+        self.meter.live.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl<B: Backend> Plan<B> {
+    fn note(&self, primitive: Primitive) {
+        self.meter.scratch.fetch_max(self.inner.scratch(&primitive), Ordering::Relaxed);
+    }
+
+    fn note_conv(&self, kind: ConvKind, conv: Conv, x: Shape, w: Shape, y: Shape) -> Result<()> {
+        self.note(Primitive::Conv { kind, conv, x, w, y });
+        Ok(())
+    }
+}
+
+impl<B: Backend> Backend for Plan<B> {
+    type Elem = B::Elem;
+    type Buffer = PlanBuffer;
+
+    fn name(&self) -> String {
+        format!("plan of {}", self.inner.name())
+    }
+
+    fn alloc(&self, len: usize) -> Result<PlanBuffer> {
+        let bytes = len * size_of::<B::Elem>();
+        let live = self.meter.live.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.meter.peak.fetch_max(live, Ordering::Relaxed);
+        Ok(PlanBuffer { len, bytes, meter: self.meter.clone() })
+    }
+
+    fn upload(&self, host: &[Self::Elem]) -> Result<PlanBuffer> {
+        self.alloc(host.len())
+    }
+
+    fn read(&self, buffer: &PlanBuffer) -> Result<Vec<Self::Elem>> {
+        Ok(vec![Self::Elem::from_f64(1.0); buffer.len])
+    }
+
+    fn len(buffer: &PlanBuffer) -> usize {
+        buffer.len
+    }
+
+    fn zip<K: Kernel>(
+        &self,
+        kernel: &K,
+        domain: Shape,
+        read: &[View<'_, Self>],
+        update: &mut [Update<'_, Self>],
+        channel_sums: &mut [Update<'_, Self>],
+        sample_sums: &mut [Update<'_, Self>],
+    ) -> Result<()> {
+        check_zip::<Self, K>(self, domain, read, update, channel_sums, sample_sums)?;
+        self.note(describe_zip(kernel, domain, read.len(), update));
+        Ok(())
+    }
+
+    fn conv(&self, conv: Conv, x: View<'_, Self>, w: View<'_, Self>, y: &mut ViewMut<'_, Self>, _: Write) -> Result<()> {
+        self.note_conv(ConvKind::Forward, conv, x.shape(), w.shape(), y.shape())
+    }
+
+    fn conv_input(&self, conv: Conv, gy: View<'_, Self>, w: View<'_, Self>, gx: &mut ViewMut<'_, Self>, _: Write) -> Result<()> {
+        self.note_conv(ConvKind::Input, conv, gx.shape(), w.shape(), gy.shape())
+    }
+
+    fn conv_weight(&self, conv: Conv, x: View<'_, Self>, gy: View<'_, Self>, gw: &mut ViewMut<'_, Self>, _: Write) -> Result<()> {
+        self.note_conv(ConvKind::Weight, conv, x.shape(), gw.shape(), gy.shape())
+    }
+
+    fn squeeze(&self, squeeze: Squeeze, dir: Direction, x: &mut ViewMut<'_, Self>) -> Result<()> {
+        self.note(Primitive::Squeeze { squeeze, dir, x: x.shape() });
+        let shape = squeeze.output(dir, x.shape())?;
+        x.reshape(shape)
+    }
+
+    fn tile(&self, bytes: usize, batch: usize) -> usize {
+        self.inner.tile(bytes, batch)
+    }
+
+    fn reflect(&self, _: Direction, v: View<'_, Self>, x: &mut ViewMut<'_, Self>) -> Result<bool> {
+        let primitive = Primitive::Reflect { count: v.shape().batch(), x: x.shape() };
+        let taken = self.inner.takes(&primitive);
+        if taken {
+            self.note(primitive);
+        }
+        Ok(taken)
+    }
+}

@@ -1,0 +1,459 @@
+//! The public face of a layer or network: every mode, by value.
+
+use crate::backend::{Backend, Direction};
+use crate::dual::{Dual, DualOperator};
+use crate::error::{Error, Result, expect_shape};
+use crate::layer::{Facts, Gradients, Inputs, Invertible, Setup};
+use crate::operator::LinearOperator;
+use crate::params::{Layout, Params, Scope};
+use crate::shape::Shape;
+use crate::tensor::Tensor;
+use crate::trail::Trail;
+use std::sync::Arc;
+
+/// What a call brings beside the state: nothing by default.
+pub struct Given<'a, B: Backend> {
+    /// Conditions, addressed by index.
+    pub conditions: &'a [Tensor<B>],
+    /// A linear operator, such as the physics of an inverse problem.
+    pub operator: Option<&'a dyn LinearOperator<B>>,
+    /// Watches the states between layers.
+    pub trail: Option<&'a Trail<B>>,
+}
+
+impl<B: Backend> Clone for Given<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<B: Backend> Copy for Given<'_, B> {}
+
+impl<B: Backend> Default for Given<'_, B> {
+    fn default() -> Self {
+        Self { conditions: &[], operator: None, trail: None }
+    }
+}
+
+impl<'a, B: Backend> Given<'a, B> {
+    /// These conditions.
+    pub fn conditions(conditions: &'a [Tensor<B>]) -> Self {
+        Self { conditions, ..Self::default() }
+    }
+
+    /// The same with a trail.
+    #[must_use]
+    pub fn with_trail(self, trail: &'a Trail<B>) -> Self {
+        Self { trail: Some(trail), ..self }
+    }
+
+    /// The same with a linear operator.
+    #[must_use]
+    pub fn with_operator(self, operator: &'a dyn LinearOperator<B>) -> Self {
+        Self { operator: Some(operator), ..self }
+    }
+}
+
+/// A mapped state.
+pub struct Mapped<B: Backend> {
+    /// y of `forward`, x of `inverse`.
+    pub state: Tensor<B>,
+    /// ln|det| of the map that was taken, for each sample, `(B, 1)`.
+    pub logdet: Tensor<B>,
+}
+
+/// A state that was recovered together with the gradient there.
+pub struct Pulled<B: Backend> {
+    /// x of `backward`, y of `backward_inverse`.
+    pub state: Tensor<B>,
+    /// The cotangent of `state`.
+    pub cotangent: Tensor<B>,
+    /// The gradient of each condition.
+    pub conditions: Vec<Tensor<B>>,
+}
+
+/// A mapped state with its tangent.
+pub struct Tangent<B: Backend> {
+    /// The mapped state.
+    pub state: Tensor<B>,
+    /// Its tangent, J (dx, dθ, dconditions).
+    pub tangent: Tensor<B>,
+    /// The log-determinant for each sample, `(B, 1)`.
+    pub logdet: Tensor<B>,
+    /// Its tangent, `(B, 1)`.
+    pub logdet_tangent: Tensor<B>,
+}
+
+/// Where a tangent points: parts that are left out are zero.
+pub struct Along<'a, B: Backend> {
+    /// dθ. Components of frozen parameters count as zero.
+    pub theta: Option<&'a Params<B>>,
+    /// dconditions, one for each condition, or none.
+    pub conditions: &'a [Tensor<B>],
+}
+
+impl<B: Backend> Default for Along<'_, B> {
+    fn default() -> Self {
+        Self { theta: None, conditions: &[] }
+    }
+}
+
+/// A layer with its parameters and what else it is given: all modes of an invertible map.
+///
+/// States go in by value, are changed in place and come out by value. Every call first passes the network's gate, so that an error leaves
+/// nothing half done; on an error the state that went in is dropped.
+pub struct Call<'a, L, B: Backend> {
+    layer: &'a L,
+    theta: &'a Params<B>,
+    given: Given<'a, B>,
+}
+
+impl<L, B: Backend> Clone for Call<'_, L, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<L, B: Backend> Copy for Call<'_, L, B> {}
+
+impl<'a, L: Invertible, B: Backend> Call<'a, L, B> {
+    /// `layer` at the parameters `theta`.
+    pub fn new(layer: &'a L, theta: &'a Params<B>, given: Given<'a, B>) -> Self {
+        Self { layer, theta, given }
+    }
+
+    fn backend(&self) -> &'a B {
+        self.theta.backend()
+    }
+
+    /// The shape that comes out for `input`.
+    ///
+    /// # Errors
+    /// What the layer's gate refuses.
+    pub fn check(&self, dir: Direction, input: Shape) -> Result<Shape> {
+        let conditions: Vec<Shape> = self.given.conditions.iter().map(Tensor::shape).collect();
+        let operator = self.given.operator.map(|a| (a.domain(), a.range()));
+        self.layer.check(dir, Facts { layout: self.theta.layout(), conditions: &conditions, operator }, input)
+    }
+
+    fn inputs(&self, batch: usize) -> Inputs<'a, B> {
+        Inputs {
+            theta: self.theta,
+            conditions: self.given.conditions,
+            operator: self.given.operator,
+            trail: self.given.trail,
+            samples: 0..batch,
+        }
+    }
+
+    /// y = f(x) and ln|det ∂y/∂x| for each sample.
+    ///
+    /// # Errors
+    /// A shape that does not fit.
+    pub fn forward(&self, x: Tensor<B>) -> Result<Mapped<B>> {
+        self.map(Direction::Forward, x)
+    }
+
+    /// x = f⁻¹(y) and ln|det ∂x/∂y| for each sample.
+    ///
+    /// # Errors
+    /// A shape that does not fit.
+    pub fn inverse(&self, y: Tensor<B>) -> Result<Mapped<B>> {
+        self.map(Direction::Inverse, y)
+    }
+
+    /// [`forward`](Self::forward) or [`inverse`](Self::inverse).
+    pub fn map(&self, dir: Direction, mut x: Tensor<B>) -> Result<Mapped<B>> {
+        let output = self.check(dir, x.shape())?;
+        let batch = x.shape().batch();
+        let mut logdet = Tensor::zeros(self.backend(), Shape::per_sample(batch))?;
+        self.layer.map(dir, &self.inputs(batch), &mut x.view_mut(), &mut logdet.view_mut())?;
+        Ok(Mapped { state: x.reshape(output)?, logdet })
+    }
+
+    /// From y and the cotangents of y and of the log-determinant: x, the cotangent of x, those of the conditions, and the gradient of the
+    /// parameters **added** to `grads`. One pass; the input is recomputed from the output.
+    ///
+    /// For the loss of maximum likelihood, mean over the batch of |y|²/2 - logdet, pass gy = y/B and gl = -1/B.
+    ///
+    /// # Errors
+    /// A shape that does not fit. `grads` is unchanged then.
+    pub fn backward(&self, y: Tensor<B>, gy: Tensor<B>, gl: &Tensor<B>, grads: &mut Params<B>) -> Result<Pulled<B>> {
+        self.pull(Direction::Forward, y, gy, gl, grads)
+    }
+
+    /// The same for the inverse map: from x, the cotangents of x and of the inverse's log-determinant, to y and its cotangent.
+    ///
+    /// # Errors
+    /// A shape that does not fit. `grads` is unchanged then.
+    pub fn backward_inverse(&self, x: Tensor<B>, gx: Tensor<B>, gl: &Tensor<B>, grads: &mut Params<B>) -> Result<Pulled<B>> {
+        self.pull(Direction::Inverse, x, gx, gl, grads)
+    }
+
+    /// [`backward`](Self::backward) or [`backward_inverse`](Self::backward_inverse).
+    pub fn pull(&self, dir: Direction, mut y: Tensor<B>, mut gy: Tensor<B>, gl: &Tensor<B>, grads: &mut Params<B>) -> Result<Pulled<B>> {
+        let input = self.check(dir.flip(), y.shape())?;
+        let batch = y.shape().batch();
+        expect_shape("cotangent", y.shape(), gy.shape())?;
+        expect_shape("cotangent of the log-determinant", Shape::per_sample(batch), gl.shape())?;
+        if !grads.layout().is_compatible(self.theta.layout()) {
+            return Err(Error::shape("gradients", "the layout of the parameters", "another one"));
+        }
+        let mut conditions = Vec::with_capacity(self.given.conditions.len());
+        for condition in self.given.conditions {
+            conditions.push(Tensor::zeros(self.backend(), condition.shape())?);
+        }
+        let mut gradients = Gradients { theta: grads, conditions: &mut conditions };
+        self.layer.pull(dir, &self.inputs(batch), &mut y.view_mut(), &mut gy.view_mut(), gl.view(), &mut gradients)?;
+        if self.theta.layout().entries().iter().any(crate::params::Entry::is_frozen) {
+            grads.set_layout(self.theta.layout())?;
+            grads.clear_frozen()?;
+        }
+        Ok(Pulled { state: y.reshape(input)?, cotangent: gy.reshape(input)?, conditions })
+    }
+
+    /// The derivative of `forward` along (dx, dθ, dconditions).
+    ///
+    /// # Errors
+    /// A shape that does not fit.
+    pub fn jvp(&self, x: Tensor<B>, dx: Tensor<B>, along: &Along<'_, B>) -> Result<Tangent<B>> {
+        self.push(Direction::Forward, x, dx, along)
+    }
+
+    /// The derivative of `inverse` along (dy, dθ, dconditions).
+    ///
+    /// # Errors
+    /// A shape that does not fit.
+    pub fn jvp_inverse(&self, y: Tensor<B>, dy: Tensor<B>, along: &Along<'_, B>) -> Result<Tangent<B>> {
+        self.push(Direction::Inverse, y, dy, along)
+    }
+
+    /// [`jvp`](Self::jvp) or [`jvp_inverse`](Self::jvp_inverse).
+    pub fn push(&self, dir: Direction, x: Tensor<B>, dx: Tensor<B>, along: &Along<'_, B>) -> Result<Tangent<B>> {
+        self.check(dir, x.shape())?;
+        expect_shape("tangent", x.shape(), dx.shape())?;
+        let pairs = self.pairs(along)?;
+        let out = pairs.call(self.layer).map(dir, pairs.dual.tensor(x, dx))?;
+        let (state, tangent) = pairs.dual.split(out.state);
+        let (logdet, logdet_tangent) = pairs.dual.split(out.logdet);
+        Ok(Tangent { state, tangent, logdet, logdet_tangent })
+    }
+
+    /// The derivative of [`pull`](Self::pull): the Hessian of `<gy, f> + <gl, logdet>` along a direction, exactly.
+    ///
+    /// Takes the output y with its tangent dy (that of the direction in x and θ, see [`push`](Self::push)); gy and gl are held fixed.
+    /// Answers x with its tangent, and the cotangents with theirs.
+    ///
+    /// # Errors
+    /// A shape that does not fit.
+    pub fn hessian(
+        &self,
+        dir: Direction,
+        y: Tensor<B>,
+        dy: Tensor<B>,
+        gy: Tensor<B>,
+        gl: &Tensor<B>,
+        along: &Along<'_, B>,
+    ) -> Result<Hessian<B>> {
+        self.check(dir.flip(), y.shape())?;
+        expect_shape("tangent", y.shape(), dy.shape())?;
+        expect_shape("cotangent", y.shape(), gy.shape())?;
+        expect_shape("cotangent of the log-determinant", Shape::per_sample(y.shape().batch()), gl.shape())?;
+        let pairs = self.pairs(along)?;
+        let dual = &pairs.dual;
+        let zero = Tensor::zeros(self.backend(), gy.shape())?;
+        let gl = dual.tensor(gl.duplicate()?, Tensor::zeros(self.backend(), gl.shape())?);
+        let mut grads = Params::zeros(dual, self.theta.layout())?;
+        let pulled = pairs.call(self.layer).pull(dir, dual.tensor(y, dy), dual.tensor(gy, zero), &gl, &mut grads)?;
+        let (state, tangent) = dual.split(pulled.state);
+        let (cotangent, cotangent_tangent) = dual.split(pulled.cotangent);
+        let theta_tangent = Params::zeros(self.backend(), self.theta.layout())?;
+        let theta_tangent = grads.into_tangent(theta_tangent)?;
+        Ok(Hessian { state, tangent, cotangent, cotangent_tangent, theta_tangent })
+    }
+
+    fn pairs(&self, along: &Along<'_, B>) -> Result<Pairs<'a, B>> {
+        let backend = self.backend();
+        let dual = Dual::new(backend.clone());
+        if !along.conditions.is_empty() && along.conditions.len() != self.given.conditions.len() {
+            let expected = format!("{} tensors or none", self.given.conditions.len());
+            return Err(Error::shape("tangents of the conditions", expected, along.conditions.len()));
+        }
+        let mut conditions = Vec::with_capacity(self.given.conditions.len());
+        for (i, condition) in self.given.conditions.iter().enumerate() {
+            let d = match along.conditions.get(i) {
+                Some(d) => {
+                    expect_shape("tangent of a condition", condition.shape(), d.shape())?;
+                    d.duplicate()?
+                }
+                None => Tensor::zeros(backend, condition.shape())?,
+            };
+            conditions.push(dual.tensor(condition.duplicate()?, d));
+        }
+        let theta = dual.params(self.theta, along.theta)?;
+        Ok(Pairs { dual, theta, conditions, operator: self.given.operator.map(DualOperator) })
+    }
+}
+
+/// A second derivative, see [`Call::hessian`].
+pub struct Hessian<B: Backend> {
+    /// The recovered state.
+    pub state: Tensor<B>,
+    /// Its tangent.
+    pub tangent: Tensor<B>,
+    /// The gradient in the state.
+    pub cotangent: Tensor<B>,
+    /// Its derivative along the direction.
+    pub cotangent_tangent: Tensor<B>,
+    /// The derivative of the parameters' gradient along the direction.
+    pub theta_tangent: Params<B>,
+}
+
+/// What a call over pairs owns.
+struct Pairs<'a, B: Backend> {
+    dual: Dual<B>,
+    theta: Params<Dual<B>>,
+    conditions: Vec<Tensor<Dual<B>>>,
+    operator: Option<DualOperator<'a, B>>,
+}
+
+impl<B: Backend> Pairs<'_, B> {
+    fn call<'b, L: Invertible>(&'b self, layer: &'b L) -> Call<'b, L, Dual<B>> {
+        let operator = self.operator.as_ref().map(|a| a as &dyn LinearOperator<Dual<B>>);
+        Call::new(layer, &self.theta, Given { conditions: &self.conditions, operator, trail: None })
+    }
+}
+
+/// A layer or network that owns its parameters.
+///
+/// ```
+/// # use inn_core::{Model, Shape, Tensor};
+/// # use inn_layers::ActNorm;
+/// # use inn_ops::Cpu;
+/// let cpu = Cpu::<f32>::new();
+/// let mut model = Model::build(&cpu, 0, |scope| ActNorm::new(scope, 3))?;
+/// let x = Tensor::full(&cpu, Shape::new(2, 3, &[4, 4])?, 1.0)?;
+/// let y = model.forward(x)?.state;
+/// let x = model.inverse(y)?.state;
+/// assert!(x.slice().iter().all(|v| (v - 1.0).abs() < 1e-6));
+/// # Ok::<(), inn_core::Error>(())
+/// ```
+pub struct Model<L, B: Backend> {
+    layer: L,
+    params: Params<B>,
+    initialized: bool,
+}
+
+impl<L: Invertible, B: Backend> Model<L, B> {
+    /// Declares the parameters and draws their starting values from `seed`.
+    ///
+    /// # Errors
+    /// What `build` returns.
+    pub fn build(backend: &B, seed: u64, build: impl FnOnce(&mut Scope<'_>) -> Result<L>) -> Result<Self> {
+        let (layer, layout) = Layout::build(build)?;
+        Ok(Self { layer, params: Params::init(backend, &layout, seed)?, initialized: false })
+    }
+
+    /// From a layer and parameters of its layout.
+    pub fn from_parts(layer: L, params: Params<B>, initialized: bool) -> Self {
+        Self { layer, params, initialized }
+    }
+
+    /// The layer.
+    pub fn layer(&self) -> &L {
+        &self.layer
+    }
+
+    /// The parameters.
+    pub fn params(&self) -> &Params<B> {
+        &self.params
+    }
+
+    /// The parameters, to change.
+    pub fn params_mut(&mut self) -> &mut Params<B> {
+        &mut self.params
+    }
+
+    /// Layer and parameters.
+    pub fn into_parts(self) -> (L, Params<B>) {
+        (self.layer, self.params)
+    }
+
+    /// The device.
+    pub fn backend(&self) -> &B {
+        self.params.backend()
+    }
+
+    /// Names and shapes of the parameters.
+    pub fn layout(&self) -> &Arc<Layout> {
+        self.params.layout()
+    }
+
+    /// Whether [`initialize`](Self::initialize) has run, here or before the model was saved.
+    pub fn is_initialized(&self) -> bool {
+        self.initialized
+    }
+
+    /// Says that the parameters are where initialization would have put them.
+    pub fn set_initialized(&mut self, initialized: bool) {
+        self.initialized = initialized;
+    }
+
+    /// Keeps training away from the parameters whose names satisfy `predicate`, and lets it at all others.
+    ///
+    /// # Errors
+    /// None in practice: the layout stays compatible.
+    pub fn freeze(&mut self, predicate: impl Fn(&str) -> bool) -> Result<()> {
+        let layout = self.params.layout().with_frozen(predicate);
+        self.params.set_layout(&layout)
+    }
+
+    /// Zero gradients (or moments, or a tangent) of the parameters.
+    pub fn zeros(&self) -> Result<Params<B>> {
+        Params::zeros(self.backend(), self.layout())
+    }
+
+    /// All modes, without conditions.
+    pub fn call(&self) -> Call<'_, L, B> {
+        self.with(Given::default())
+    }
+
+    /// All modes, with conditions, an operator or a trail.
+    pub fn with<'a>(&'a self, given: Given<'a, B>) -> Call<'a, L, B> {
+        Call::new(&self.layer, &self.params, given)
+    }
+
+    /// See [`Call::forward`].
+    pub fn forward(&self, x: Tensor<B>) -> Result<Mapped<B>> {
+        self.call().forward(x)
+    }
+
+    /// See [`Call::inverse`].
+    pub fn inverse(&self, y: Tensor<B>) -> Result<Mapped<B>> {
+        self.call().inverse(y)
+    }
+
+    /// See [`Call::backward`].
+    pub fn backward(&self, y: Tensor<B>, gy: Tensor<B>, gl: &Tensor<B>, grads: &mut Params<B>) -> Result<Pulled<B>> {
+        self.call().backward(y, gy, gl, grads)
+    }
+
+    /// Sets the parameters that depend on data (activation normalization) from a first batch. Explicit, never a side effect.
+    ///
+    /// # Errors
+    /// A shape that does not fit, or values that are not finite.
+    pub fn initialize(&mut self, x: Tensor<B>, given: Given<'_, B>) -> Result<()> {
+        self.initialize_from(Direction::Forward, x, given)
+    }
+
+    /// The same for a model that is trained from its other side (a [`Reversed`](crate::compose::Reversed) one for example).
+    ///
+    /// # Errors
+    /// A shape that does not fit, or values that are not finite.
+    pub fn initialize_from(&mut self, dir: Direction, mut x: Tensor<B>, given: Given<'_, B>) -> Result<()> {
+        self.with(given).check(dir, x.shape())?;
+        x.expect_finite("the batch that initializes the network")?;
+        let mut setup = Setup { theta: &mut self.params, conditions: given.conditions, operator: given.operator };
+        self.layer.initialize(dir, &mut setup, &mut x.view_mut())?;
+        self.initialized = true;
+        Ok(())
+    }
+}

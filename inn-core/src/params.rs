@@ -1,0 +1,474 @@
+//! Parameters, gradients, tangents and optimizer moments: one vector in one buffer, with readable names.
+
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::kernel::blas;
+use crate::scalar::Element;
+use crate::shape::{Shape, Window};
+use crate::view::{Access, Update, View, ViewMut};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal, Uniform};
+use std::fmt::Display;
+use std::sync::Arc;
+
+/// Entries start at multiples of this many elements, so that a GPU may bind one of them.
+const ALIGNMENT: usize = 64;
+
+/// A handle to a parameter: what a layer stores instead of a tensor. Copying it shares the parameter, and gradients of shared
+/// parameters add up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Param {
+    index: usize,
+    /// Fingerprint of name and shape, so that a handle of another network is refused.
+    tag: u32,
+}
+
+/// How a parameter starts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// One value everywhere.
+    Constant(f64),
+    /// Uniform in (-a, a).
+    Uniform(f64),
+    /// Gaussian with mean 0 and this standard deviation.
+    Normal(f64),
+    /// Glorot & Bengio 2010: uniform in (-a, a) with `a = gain sqrt(6 / (K c_in + K c_out))`, K the taps of the kernel.
+    Glorot {
+        /// Factor on the bound; 1 in the paper, less for a layer that should start small.
+        gain: f64,
+    },
+}
+
+/// One parameter of a layout.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    name: String,
+    dims: Vec<usize>,
+    window: Window,
+    init: Init,
+    frozen: bool,
+}
+
+impl Entry {
+    /// The readable name, such as `level0.step3.coupling.conv1.weight`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its axes as a file stores them: `[C]` for vectors, `[out, in, kernel..]` for weights.
+    pub fn dims(&self) -> &[usize] {
+        &self.dims
+    }
+
+    /// Where it lies in the arena. A vector is `(1, C)`; a weight has its outputs in the place of the batch.
+    pub fn window(&self) -> Window {
+        self.window
+    }
+
+    /// Its place in the flat arena.
+    pub fn range(&self) -> std::ops::Range<usize> {
+        self.window.offset..self.window.end()
+    }
+
+    /// Whether training leaves it as it is.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen
+    }
+
+    fn tag(&self) -> u32 {
+        let dims = self.dims.iter().flat_map(|d| d.to_le_bytes());
+        let hash = fnv1a(self.name.bytes().chain(dims));
+        (hash ^ (hash >> 32)) as u32
+    }
+}
+
+/// FNV-1a, 64 bits: a stable hash for seeds and fingerprints.
+pub(crate) fn fnv1a(bytes: impl IntoIterator<Item = u8>) -> u64 {
+    bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// The names, shapes and places of all parameters of a network.
+#[derive(Clone, Debug, Default)]
+pub struct Layout {
+    entries: Vec<Entry>,
+    len: usize,
+}
+
+impl Layout {
+    /// Builds a layer in a fresh layout: `f` gets the root scope and declares parameters through it.
+    ///
+    /// # Errors
+    /// What `f` returns, and a name that is declared twice.
+    pub fn build<L>(f: impl FnOnce(&mut Scope<'_>) -> Result<L>) -> Result<(L, Arc<Self>)> {
+        let mut layout = Self::default();
+        let layer = f(&mut Scope { layout: &mut layout, path: String::new() })?;
+        let mut names: Vec<&str> = layout.entries.iter().map(|e| e.name.as_str()).collect();
+        names.sort_unstable();
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(Error::Parameter { name: pair[0].into(), reason: "declared twice; expected unique names".into() });
+        }
+        Ok((layer, Arc::new(layout)))
+    }
+
+    /// The parameters in the order of their declaration.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Elements of the arena, padding between entries included.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no parameters.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Number of scalar parameters, padding excluded.
+    pub fn count(&self) -> usize {
+        self.entries.iter().map(|e| e.window.shape.len()).sum()
+    }
+
+    /// The entry of a name.
+    pub fn find(&self, name: &str) -> Option<&Entry> {
+        self.entries.iter().find(|e| e.name == name)
+    }
+
+    /// The entry behind a handle.
+    ///
+    /// # Errors
+    /// The handle was made for a network with other names or shapes.
+    pub fn entry(&self, param: Param) -> Result<&Entry> {
+        match self.entries.get(param.index) {
+            Some(entry) if entry.tag() == param.tag => Ok(entry),
+            Some(entry) => Err(Error::Parameter {
+                name: entry.name.clone(),
+                reason: "the layer was built for another network; expected the layout that it was built with".into(),
+            }),
+            None => Err(Error::Parameter {
+                name: format!("#{}", param.index),
+                reason: format!("the layout has {} parameters; expected the one that the layer was built with", self.entries.len()),
+            }),
+        }
+    }
+
+    /// The same layout with the parameters frozen whose names satisfy `predicate`, and no others.
+    #[must_use]
+    pub fn with_frozen(&self, predicate: impl Fn(&str) -> bool) -> Arc<Self> {
+        let mut layout = self.clone();
+        for entry in &mut layout.entries {
+            entry.frozen = predicate(&entry.name);
+        }
+        Arc::new(layout)
+    }
+
+    /// Whether both describe the same parameters: names, shapes, places.
+    pub fn is_compatible(&self, other: &Self) -> bool {
+        self.len == other.len
+            && self.entries.len() == other.entries.len()
+            && self.entries.iter().zip(&other.entries).all(|(a, b)| a.name == b.name && a.dims == b.dims)
+    }
+}
+
+/// A place in the tree of names, where a layer declares its parameters.
+#[derive(Debug)]
+pub struct Scope<'a> {
+    layout: &'a mut Layout,
+    path: String,
+}
+
+impl Scope<'_> {
+    /// The scope of a part.
+    pub fn sub(&mut self, name: impl Display) -> Scope<'_> {
+        let path = self.join(&name.to_string());
+        Scope { layout: self.layout, path }
+    }
+
+    /// The path so far, `level0.step3`.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    fn join(&self, name: &str) -> String {
+        if self.path.is_empty() { name.into() } else { format!("{}.{name}", self.path) }
+    }
+
+    /// A vector of one value a channel.
+    pub fn vector(&mut self, name: &str, channels: usize, init: Init) -> Result<Param> {
+        let shape = Shape::new(1, channels, &[])?;
+        self.declare(name, vec![channels], shape, init)
+    }
+
+    /// A weight (outputs, inputs, kernel extents), at most three of the latter; a matrix has none.
+    pub fn weight(&mut self, name: &str, outputs: usize, inputs: usize, kernel: &[usize], init: Init) -> Result<Param> {
+        let shape = Shape::new(outputs, inputs, kernel)?;
+        self.declare(name, shape.dims(), shape, init)
+    }
+
+    fn declare(&mut self, name: &str, dims: Vec<usize>, shape: Shape, init: Init) -> Result<Param> {
+        let window = Window::contiguous(shape, self.layout.len);
+        let entry = Entry { name: self.join(name), dims, window, init, frozen: false };
+        let param = Param { index: self.layout.entries.len(), tag: entry.tag() };
+        self.layout.len = window.end().next_multiple_of(ALIGNMENT);
+        self.layout.entries.push(entry);
+        Ok(param)
+    }
+}
+
+/// A vector over the parameters of a network, on a device: parameters, gradients, tangents, moments.
+///
+/// Flat operations act on the whole arena in one dispatch; padding is kept at zero by all of them.
+pub struct Params<B: Backend> {
+    layout: Arc<Layout>,
+    backend: B,
+    buffer: B::Buffer,
+}
+
+impl<B: Backend> Params<B> {
+    /// All zero: where gradients and moments start.
+    pub fn zeros(backend: &B, layout: &Arc<Layout>) -> Result<Self> {
+        let mut params = Self { layout: layout.clone(), backend: backend.clone(), buffer: backend.alloc(layout.len())? };
+        params.fill(0.0)?;
+        Ok(params)
+    }
+
+    /// Starting values as declared, drawn from (seed, name): the same whatever else is in the network.
+    pub fn init(backend: &B, layout: &Arc<Layout>, seed: u64) -> Result<Self> {
+        let mut host = vec![0.0; layout.len()];
+        for entry in &layout.entries {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            rng.set_stream(fnv1a(entry.name.bytes()));
+            let values = &mut host[entry.range()];
+            match entry.init {
+                Init::Constant(value) => values.fill(value),
+                Init::Uniform(a) => uniform(&mut rng, a, values),
+                Init::Normal(std) => values.iter_mut().for_each(|v| *v = std * normal(&mut rng)),
+                Init::Glorot { gain } => {
+                    let (outputs, inputs) = match entry.dims[..] {
+                        [channels] => (channels, 1),
+                        [outputs, inputs, ..] => (outputs, inputs),
+                        [] => (1, 1),
+                    };
+                    let taps = entry.dims.iter().skip(2).product::<usize>();
+                    uniform(&mut rng, gain * (6.0 / (taps * (inputs + outputs)) as f64).sqrt(), values);
+                }
+            }
+        }
+        Self::from_flat(backend, layout, &host)
+    }
+
+    /// From a flat vector over the arena ([`Layout::len`] values; padding is cleared).
+    ///
+    /// # Errors
+    /// Another length.
+    pub fn from_flat(backend: &B, layout: &Arc<Layout>, values: &[f64]) -> Result<Self> {
+        if values.len() != layout.len() {
+            return Err(Error::shape("flat parameters", format!("{} values", layout.len()), values.len()));
+        }
+        let mut host = vec![B::Elem::default(); layout.len()];
+        for entry in &layout.entries {
+            for (h, &v) in host[entry.range()].iter_mut().zip(&values[entry.range()]) {
+                *h = B::Elem::from_f64(v);
+            }
+        }
+        Ok(Self { layout: layout.clone(), backend: backend.clone(), buffer: backend.upload(&host)? })
+    }
+
+    /// Takes over a buffer of [`Layout::len`] elements.
+    pub(crate) fn from_buffer(backend: &B, layout: &Arc<Layout>, buffer: B::Buffer) -> Self {
+        debug_assert!(B::len(&buffer) >= layout.len());
+        Self { layout: layout.clone(), backend: backend.clone(), buffer }
+    }
+
+    /// All values as a flat vector over the arena; waits for the device.
+    pub fn to_flat(&self) -> Result<Vec<f64>> {
+        Ok(self.backend.read(&self.buffer)?.into_iter().map(Element::to_f64).collect())
+    }
+
+    /// The values in their own number type; waits for the device.
+    pub fn read(&self) -> Result<Vec<B::Elem>> {
+        self.backend.read(&self.buffer)
+    }
+
+    /// Names, shapes and places.
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// Another layout of the same parameters, with other frozen flags.
+    ///
+    /// # Errors
+    /// It describes other parameters.
+    pub fn set_layout(&mut self, layout: &Arc<Layout>) -> Result<()> {
+        self.expect_compatible(layout)?;
+        self.layout = layout.clone();
+        Ok(())
+    }
+
+    /// The device.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// The arena.
+    pub fn buffer(&self) -> &B::Buffer {
+        &self.buffer
+    }
+
+    /// The arena, to write. Padding has to stay 0.
+    pub fn buffer_mut(&mut self) -> &mut B::Buffer {
+        &mut self.buffer
+    }
+
+    /// One parameter.
+    pub fn get(&self, param: Param) -> Result<View<'_, B>> {
+        View::new(&self.buffer, self.layout.entry(param)?.window)
+    }
+
+    /// One parameter, to write.
+    pub fn get_mut(&mut self, param: Param) -> Result<ViewMut<'_, B>> {
+        let window = self.layout.entry(param)?.window;
+        ViewMut::new(&mut self.buffer, window)
+    }
+
+    /// Several parameters as operands of one kernel.
+    pub fn update(&mut self, params: &[Param]) -> Result<Update<'_, B>> {
+        let mut update = Update::new(&mut self.buffer, Access::ReadWrite, &[]);
+        for &param in params {
+            update.push(self.layout.entry(param)?.window);
+        }
+        Ok(update)
+    }
+
+    /// The whole arena as one row.
+    pub fn flat(&self) -> Result<View<'_, B>> {
+        View::new(&self.buffer, Window::contiguous(Shape::flat(self.layout.len()), 0))
+    }
+
+    /// The whole arena as one row, to write. Padding has to stay 0.
+    pub fn flat_mut(&mut self) -> Result<ViewMut<'_, B>> {
+        let window = Window::contiguous(Shape::flat(self.layout.len()), 0);
+        ViewMut::new(&mut self.buffer, window)
+    }
+
+    /// A copy of its own.
+    pub fn duplicate(&self) -> Result<Self> {
+        let buffer = self.backend.alloc(self.layout.len())?;
+        let mut copy = Self { layout: self.layout.clone(), backend: self.backend.clone(), buffer };
+        copy.assign(self)?;
+        Ok(copy)
+    }
+
+    fn expect_compatible(&self, layout: &Layout) -> Result<()> {
+        if self.layout.is_compatible(layout) {
+            Ok(())
+        } else {
+            let describe = |l: &Layout| format!("{} parameters of {} values", l.entries.len(), l.count());
+            Err(Error::shape("parameter vector", describe(&self.layout), describe(layout)))
+        }
+    }
+
+    /// self = x.
+    pub fn assign(&mut self, x: &Self) -> Result<()> {
+        self.expect_compatible(&x.layout)?;
+        if self.layout.is_empty() {
+            return Ok(());
+        }
+        let backend = self.backend.clone();
+        self.flat_mut()?.assign(&backend, x.flat()?)
+    }
+
+    /// self += a x.
+    pub fn axpy(&mut self, a: f64, x: &Self) -> Result<()> {
+        self.expect_compatible(&x.layout)?;
+        if self.layout.is_empty() {
+            return Ok(());
+        }
+        let backend = self.backend.clone();
+        self.flat_mut()?.axpy(&backend, a, x.flat()?)
+    }
+
+    /// self = a self.
+    pub fn scale(&mut self, a: f64) -> Result<()> {
+        if self.layout.is_empty() {
+            return Ok(());
+        }
+        let backend = self.backend.clone();
+        let mut flat = self.flat_mut()?;
+        let shape = flat.shape();
+        backend.zip(&blas::Scale(a), shape, &[], &mut [flat.update()], &mut [], &mut [])
+    }
+
+    /// Every value = `value`, padding excepted.
+    pub fn fill(&mut self, value: f64) -> Result<()> {
+        if self.layout.is_empty() {
+            return Ok(());
+        }
+        let backend = self.backend.clone();
+        self.flat_mut()?.fill(&backend, 0.0)?;
+        if value != 0.0 {
+            for window in self.layout.entries.iter().map(|e| e.window).collect::<Vec<_>>() {
+                ViewMut::<B>::new(&mut self.buffer, window)?.fill(&backend, value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Clears the entries of frozen parameters: what gradients and tangents have to be there.
+    pub fn clear_frozen(&mut self) -> Result<()> {
+        let frozen: Vec<Window> = self.layout.entries.iter().filter(|e| e.frozen).map(|e| e.window).collect();
+        let backend = self.backend.clone();
+        for window in frozen {
+            ViewMut::<B>::new(&mut self.buffer, window)?.fill(&backend, 0.0)?;
+        }
+        Ok(())
+    }
+
+    /// <self, x>; waits for the device.
+    pub fn dot(&self, x: &Self) -> Result<f64> {
+        self.expect_compatible(&x.layout)?;
+        if self.layout.is_empty() {
+            return Ok(0.0);
+        }
+        let mut sum = self.backend.upload(&[B::Elem::default()])?;
+        let target = Window::contiguous(Shape::per_sample(1), 0);
+        self.backend.zip(
+            &blas::Dot,
+            Shape::flat(self.layout.len()),
+            &[self.flat()?, x.flat()?],
+            &mut [],
+            &mut [],
+            &mut [Update::new(&mut sum, Access::ReadWrite, &[target])],
+        )?;
+        Ok(self.backend.read(&sum)?[0].to_f64())
+    }
+
+    /// The Euclidean norm; waits for the device.
+    pub fn norm(&self) -> Result<f64> {
+        Ok(self.dot(self)?.sqrt())
+    }
+}
+
+fn normal(rng: &mut ChaCha8Rng) -> f64 {
+    StandardNormal.sample(rng)
+}
+
+fn uniform(rng: &mut ChaCha8Rng, a: f64, values: &mut [f64]) {
+    match Uniform::new(-a, a) {
+        Ok(distribution) => values.iter_mut().for_each(|v| *v = distribution.sample(rng)),
+        // An empty interval, a = 0.
+        Err(_) => values.fill(0.0),
+    }
+}
+
+impl<B: Backend> Params<crate::dual::Dual<B>> {
+    /// The tangent part, moved out; `empty` lends its backend.
+    pub(crate) fn into_tangent(self, empty: Params<B>) -> Result<Params<B>> {
+        if empty.layout.is_empty() {
+            return Ok(empty);
+        }
+        Ok(Params { layout: self.layout, backend: empty.backend, buffer: self.buffer.d })
+    }
+}

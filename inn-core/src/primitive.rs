@@ -1,0 +1,130 @@
+//! Descriptions of primitives: what [`Traced`](crate::traced::Traced) records and what a backend's scratch memory depends on.
+
+use crate::backend::{Conv, Direction, Squeeze};
+use crate::shape::Shape;
+
+/// Which of the three products of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConvKind {
+    /// y from x and w.
+    Forward,
+    /// gx from gy and w.
+    Input,
+    /// gw from x and gy.
+    Weight,
+}
+
+/// One call of a [`Backend`](crate::backend::Backend), described by shapes alone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Primitive {
+    /// A pointwise kernel.
+    Zip {
+        /// Name of the kernel.
+        kernel: &'static str,
+        /// Where it is evaluated.
+        domain: Shape,
+        /// Elements that are read, and written, at each point.
+        traffic: (usize, usize),
+        /// Arithmetic operations at each point (a transcendental function counts as one).
+        flops: usize,
+    },
+    /// A convolution or one of its adjoints; `x`, `w`, `y` as in the forward product.
+    Conv {
+        /// Which product.
+        kind: ConvKind,
+        /// Stride and padding.
+        conv: Conv,
+        /// Shape on the input side.
+        x: Shape,
+        /// Shape of the weight.
+        w: Shape,
+        /// Shape on the output side.
+        y: Shape,
+    },
+    /// A squeeze.
+    Squeeze {
+        /// Which one.
+        squeeze: Squeeze,
+        /// Which way.
+        dir: Direction,
+        /// Shape before.
+        x: Shape,
+    },
+    /// A fused pass of reflections.
+    Reflect {
+        /// Number of reflections.
+        count: usize,
+        /// Shape of the state.
+        x: Shape,
+    },
+    /// Storage was asked for.
+    Alloc {
+        /// Number of elements.
+        len: usize,
+    },
+    /// A copy from the host.
+    Upload {
+        /// Number of elements.
+        len: usize,
+    },
+    /// A copy to the host, which waits for the device.
+    Read {
+        /// Number of elements.
+        len: usize,
+    },
+}
+
+impl Primitive {
+    /// A short name: the kernel's, or the primitive's.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Zip { kernel, .. } => format!("zip {kernel}"),
+            Self::Conv { kind: ConvKind::Forward, .. } => "conv".into(),
+            Self::Conv { kind: ConvKind::Input, .. } => "conv_input".into(),
+            Self::Conv { kind: ConvKind::Weight, .. } => "conv_weight".into(),
+            Self::Squeeze { .. } => "squeeze".into(),
+            Self::Reflect { .. } => "reflect".into(),
+            Self::Alloc { .. } => "alloc".into(),
+            Self::Upload { .. } => "upload".into(),
+            Self::Read { .. } => "read".into(),
+        }
+    }
+
+    /// The shape that stands for the size of the work.
+    pub fn shape(&self) -> Shape {
+        match *self {
+            Self::Zip { domain, .. } => domain,
+            Self::Conv { y, .. } => y,
+            Self::Squeeze { x, .. } | Self::Reflect { x, .. } => x,
+            Self::Alloc { len } | Self::Upload { len } | Self::Read { len } => Shape::flat(len),
+        }
+    }
+
+    /// Arithmetic operations; a multiplication and an addition count as two.
+    pub fn flops(&self) -> usize {
+        match *self {
+            Self::Zip { domain, flops, .. } => domain.len() * flops,
+            Self::Conv { w, y, .. } => 2 * y.len() * w.sample_len(),
+            Self::Squeeze { squeeze: Squeeze::Haar, x, .. } => 2 * x.rank() * x.len(),
+            Self::Reflect { count, x } => 4 * count * x.len(),
+            _ => 0,
+        }
+    }
+
+    /// Elements that have to move at least once.
+    pub fn elements(&self) -> usize {
+        match *self {
+            Self::Zip { domain, traffic, .. } => domain.len() * (traffic.0 + traffic.1),
+            Self::Conv { x, w, y, .. } => x.len() + w.len() + y.len(),
+            Self::Squeeze { x, .. } | Self::Reflect { x, .. } => 2 * x.len(),
+            Self::Alloc { .. } => 0,
+            Self::Upload { len } | Self::Read { len } => len,
+        }
+    }
+
+    /// Work that a device carries out, as opposed to bookkeeping of storage.
+    pub fn is_dispatch(&self) -> bool {
+        !matches!(self, Self::Alloc { .. } | Self::Upload { .. } | Self::Read { .. })
+    }
+}

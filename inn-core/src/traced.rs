@@ -1,0 +1,339 @@
+//! A backend that watches another: every primitive with its shapes, traffic, arithmetic and time.
+
+use crate::backend::{Backend, Conv, Direction, HostBackend, Squeeze, Write, kernel_name};
+use crate::error::Result;
+use crate::kernel::{Kernel, MAX_OPERANDS, UNIFORMS};
+use crate::primitive::{ConvKind, Primitive};
+use crate::scalar::Scalar;
+use crate::shape::{Shape, Window};
+use crate::view::{Access, Update, View, ViewMut};
+use std::cell::Cell;
+use std::fmt;
+use std::ops::{Add, Div, Mul, Neg, Sub};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// One primitive that was carried out.
+#[derive(Clone, Copy, Debug)]
+pub struct Record {
+    /// What it was.
+    pub primitive: Primitive,
+    /// How long the call took. On a device that works ahead of the host this is the time to issue it.
+    pub time: Duration,
+}
+
+/// Wraps a backend and records each of its primitives.
+///
+/// ```
+/// # use inn_core::{Model, Shape, Tensor, Traced};
+/// # use inn_layers::ActNorm;
+/// # use inn_ops::Cpu;
+/// let traced = Traced::new(Cpu::<f32>::new());
+/// let model = Model::build(&traced, 0, |scope| ActNorm::new(scope, 3))?;
+/// let x = Tensor::zeros(&traced, Shape::new(2, 3, &[4, 4])?)?;
+/// traced.clear();
+/// model.forward(x)?;
+/// println!("{}", traced.profile());
+/// assert_eq!(traced.reads(), 0);
+/// # Ok::<(), inn_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Traced<B> {
+    inner: B,
+    records: Arc<Mutex<Vec<Record>>>,
+}
+
+impl<B: Backend> Traced<B> {
+    /// Watches `inner`.
+    pub fn new(inner: B) -> Self {
+        Self { inner, records: Arc::default() }
+    }
+
+    /// The backend below.
+    pub fn inner(&self) -> &B {
+        &self.inner
+    }
+
+    fn log(&self) -> MutexGuard<'_, Vec<Record>> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets what was recorded.
+    pub fn clear(&self) {
+        self.log().clear();
+    }
+
+    /// Everything since the last [`clear`](Self::clear), in order.
+    pub fn records(&self) -> Vec<Record> {
+        self.log().clone()
+    }
+
+    /// How often the host waited for the device.
+    pub fn reads(&self) -> usize {
+        self.log().iter().filter(|r| matches!(r.primitive, Primitive::Read { .. })).count()
+    }
+
+    /// How many pieces of work a device would be given.
+    pub fn dispatches(&self) -> usize {
+        self.log().iter().filter(|r| r.primitive.is_dispatch()).count()
+    }
+
+    /// A table by primitive, the most expensive first.
+    pub fn profile(&self) -> Profile {
+        let mut rows: Vec<ProfileRow> = Vec::new();
+        for record in self.log().iter() {
+            let name = record.primitive.name();
+            let at = rows.iter().position(|row| row.name == name).unwrap_or_else(|| {
+                rows.push(ProfileRow { name, calls: 0, flops: 0, bytes: 0, time: Duration::ZERO });
+                rows.len() - 1
+            });
+            let row = &mut rows[at];
+            row.calls += 1;
+            row.flops += record.primitive.flops();
+            row.bytes += record.primitive.elements() * size_of::<B::Elem>();
+            row.time += record.time;
+        }
+        rows.sort_by_key(|row| std::cmp::Reverse(row.time));
+        Profile { rows }
+    }
+
+    fn record<R>(&self, primitive: Primitive, work: impl FnOnce() -> Result<R>) -> Result<R> {
+        let start = Instant::now();
+        let result = work()?;
+        self.log().push(Record { primitive, time: start.elapsed() });
+        Ok(result)
+    }
+}
+
+/// Time by primitive.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// One row a primitive, the most expensive first.
+    pub rows: Vec<ProfileRow>,
+}
+
+/// All calls of one primitive.
+#[derive(Clone, Debug)]
+pub struct ProfileRow {
+    /// The primitive, with the kernel's name for a pointwise one.
+    pub name: String,
+    /// Number of calls.
+    pub calls: usize,
+    /// Arithmetic operations.
+    pub flops: usize,
+    /// Bytes that have to move at least.
+    pub bytes: usize,
+    /// Time in all calls.
+    pub time: Duration,
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let total: f64 = self.rows.iter().map(|r| r.time.as_secs_f64()).sum();
+        writeln!(f, "{:<28} {:>7} {:>10} {:>7} {:>10} {:>9}", "primitive", "calls", "ms", "share", "GFLOP/s", "GB/s")?;
+        for row in &self.rows {
+            let s = row.time.as_secs_f64().max(1e-12);
+            let share = 100.0 * s / total.max(1e-12);
+            let (flops, bytes) = (row.flops as f64 / s / 1e9, row.bytes as f64 / s / 1e9);
+            writeln!(f, "{:<28} {:>7} {:>10.3} {share:>6.1}% {flops:>10.1} {bytes:>9.1}", row.name, row.calls, s * 1e3)?;
+        }
+        write!(f, "{:<28} {:>7} {:>10.3}", "total", self.rows.iter().map(|r| r.calls).sum::<usize>(), total * 1e3)
+    }
+}
+
+fn inner_view<'a, B: Backend>(x: &View<'a, Traced<B>>) -> Result<View<'a, B>> {
+    View::new(x.buffer(), x.window())
+}
+
+fn inner_mut<'a, B: Backend>(y: &'a mut ViewMut<'_, Traced<B>>) -> Result<ViewMut<'a, B>> {
+    let window = y.window();
+    ViewMut::new(y.buffer_mut(), window)
+}
+
+fn inner_updates<'a, B: Backend>(updates: &'a mut [Update<'_, Traced<B>>]) -> Vec<Update<'a, B>> {
+    updates
+        .iter_mut()
+        .map(|u| {
+            let (access, windows): (_, Vec<Window>) = (u.access(), u.windows().to_vec());
+            Update::new(u.buffer_mut(), access, &windows)
+        })
+        .collect()
+}
+
+impl<B: Backend> Backend for Traced<B> {
+    type Elem = B::Elem;
+    type Buffer = B::Buffer;
+
+    fn name(&self) -> String {
+        format!("traced {}", self.inner.name())
+    }
+
+    fn alloc(&self, len: usize) -> Result<Self::Buffer> {
+        self.record(Primitive::Alloc { len }, || self.inner.alloc(len))
+    }
+
+    fn upload(&self, host: &[Self::Elem]) -> Result<Self::Buffer> {
+        self.record(Primitive::Upload { len: host.len() }, || self.inner.upload(host))
+    }
+
+    fn read(&self, buffer: &Self::Buffer) -> Result<Vec<Self::Elem>> {
+        self.record(Primitive::Read { len: B::len(buffer) }, || self.inner.read(buffer))
+    }
+
+    fn len(buffer: &Self::Buffer) -> usize {
+        B::len(buffer)
+    }
+
+    fn zip<K: Kernel>(
+        &self,
+        kernel: &K,
+        domain: Shape,
+        read: &[View<'_, Self>],
+        update: &mut [Update<'_, Self>],
+        channel_sums: &mut [Update<'_, Self>],
+        sample_sums: &mut [Update<'_, Self>],
+    ) -> Result<()> {
+        let reads = read.iter().map(inner_view).collect::<Result<Vec<_>>>()?;
+        let primitive = describe_zip(kernel, domain, read.len(), update);
+        let (mut update, mut channels, mut samples) = (inner_updates(update), inner_updates(channel_sums), inner_updates(sample_sums));
+        self.record(primitive, || self.inner.zip(kernel, domain, &reads, &mut update, &mut channels, &mut samples))
+    }
+
+    fn conv(&self, conv: Conv, x: View<'_, Self>, w: View<'_, Self>, y: &mut ViewMut<'_, Self>, write: Write) -> Result<()> {
+        let primitive = Primitive::Conv { kind: ConvKind::Forward, conv, x: x.shape(), w: w.shape(), y: y.shape() };
+        self.record(primitive, || self.inner.conv(conv, inner_view(&x)?, inner_view(&w)?, &mut inner_mut(y)?, write))
+    }
+
+    fn conv_input(&self, conv: Conv, gy: View<'_, Self>, w: View<'_, Self>, gx: &mut ViewMut<'_, Self>, write: Write) -> Result<()> {
+        let primitive = Primitive::Conv { kind: ConvKind::Input, conv, x: gx.shape(), w: w.shape(), y: gy.shape() };
+        self.record(primitive, || self.inner.conv_input(conv, inner_view(&gy)?, inner_view(&w)?, &mut inner_mut(gx)?, write))
+    }
+
+    fn conv_weight(&self, conv: Conv, x: View<'_, Self>, gy: View<'_, Self>, gw: &mut ViewMut<'_, Self>, write: Write) -> Result<()> {
+        let primitive = Primitive::Conv { kind: ConvKind::Weight, conv, x: x.shape(), w: gw.shape(), y: gy.shape() };
+        self.record(primitive, || self.inner.conv_weight(conv, inner_view(&x)?, inner_view(&gy)?, &mut inner_mut(gw)?, write))
+    }
+
+    fn squeeze(&self, squeeze: Squeeze, dir: Direction, x: &mut ViewMut<'_, Self>) -> Result<()> {
+        let shape = squeeze.output(dir, x.shape())?;
+        self.record(Primitive::Squeeze { squeeze, dir, x: x.shape() }, || self.inner.squeeze(squeeze, dir, &mut inner_mut(x)?))?;
+        x.reshape(shape)
+    }
+
+    fn tile(&self, bytes: usize, batch: usize) -> usize {
+        self.inner.tile(bytes, batch)
+    }
+
+    fn scratch(&self, primitive: &Primitive) -> usize {
+        self.inner.scratch(primitive)
+    }
+
+    fn takes(&self, primitive: &Primitive) -> bool {
+        self.inner.takes(primitive)
+    }
+
+    fn reflect(&self, dir: Direction, v: View<'_, Self>, x: &mut ViewMut<'_, Self>) -> Result<bool> {
+        let primitive = Primitive::Reflect { count: v.shape().batch(), x: x.shape() };
+        let start = Instant::now();
+        let taken = self.inner.reflect(dir, inner_view(&v)?, &mut inner_mut(x)?)?;
+        if taken {
+            self.log().push(Record { primitive, time: start.elapsed() });
+        }
+        Ok(taken)
+    }
+}
+
+impl<B: HostBackend> HostBackend for Traced<B> {
+    fn slice(buffer: &Self::Buffer) -> &[Self::Elem] {
+        B::slice(buffer)
+    }
+    fn slice_mut(buffer: &mut Self::Buffer) -> &mut [Self::Elem] {
+        B::slice_mut(buffer)
+    }
+    fn adopt(&self, values: Vec<Self::Elem>) -> Self::Buffer {
+        self.inner.adopt(values)
+    }
+    fn release(buffer: Self::Buffer) -> Vec<Self::Elem> {
+        B::release(buffer)
+    }
+}
+
+/// The description of a pointwise call.
+pub(crate) fn describe_zip<K: Kernel, B: Backend>(kernel: &K, domain: Shape, reads: usize, update: &[Update<'_, B>]) -> Primitive {
+    let old: usize = update.iter().filter(|u| u.access() == Access::ReadWrite).map(|u| u.windows().len()).sum();
+    Primitive::Zip { kernel: kernel_name::<K>(), domain, traffic: (reads + old, K::UPDATE), flops: count_operations(kernel) }
+}
+
+/// A scalar that counts the operations on it.
+#[derive(Clone, Copy)]
+struct Counter;
+
+thread_local! {
+    static OPERATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+fn tick() -> Counter {
+    OPERATIONS.with(|n| n.set(n.get() + 1));
+    Counter
+}
+
+fn count_operations<K: Kernel>(kernel: &K) -> usize {
+    const N: usize = 2 * MAX_OPERANDS;
+    OPERATIONS.with(|n| n.set(0));
+    let (read, mut update, mut channels, mut samples) = ([Counter; N], [Counter; N], [Counter; N], [Counter; N]);
+    kernel.eval(
+        &[Counter; UNIFORMS],
+        &read[..K::READ.min(N)],
+        &mut update[..K::UPDATE.min(N)],
+        &mut channels[..K::CHANNEL_SUMS.min(N)],
+        &mut samples[..K::SAMPLE_SUMS.min(N)],
+    );
+    OPERATIONS.with(Cell::get) + K::CHANNEL_SUMS + K::SAMPLE_SUMS
+}
+
+macro_rules! counted {
+    ($($op:ident $name:ident),+) => { $(
+        impl $op for Counter {
+            type Output = Self;
+            fn $name(self, _: Self) -> Self { tick() }
+        }
+    )+ };
+}
+counted!(Add add, Sub sub, Mul mul, Div div);
+
+impl Neg for Counter {
+    type Output = Self;
+    fn neg(self) -> Self {
+        tick()
+    }
+}
+
+impl Scalar for Counter {
+    fn constant(_: f64) -> Self {
+        Self
+    }
+    fn select_ge(self, _: Self, _: Self, _: Self) -> Self {
+        tick()
+    }
+    fn exp(self) -> Self {
+        tick()
+    }
+    fn ln(self) -> Self {
+        tick()
+    }
+    fn ln_1p(self) -> Self {
+        tick()
+    }
+    fn sqrt(self) -> Self {
+        tick()
+    }
+    fn tanh(self) -> Self {
+        tick()
+    }
+    fn atan(self) -> Self {
+        tick()
+    }
+    fn tan(self) -> Self {
+        tick()
+    }
+}

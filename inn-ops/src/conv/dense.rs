@@ -1,0 +1,214 @@
+//! Matrix products, which all operations are if there is a single pixel.
+
+use super::apply::SMALL;
+use super::index::{index_bytes, with_index};
+use super::kernels::{Dispatch, Kernels};
+use super::micro::Panel;
+use super::plan::{SLACK, split};
+use super::scratch::{Shared, with_buffer};
+use crate::simd::{Level, MAX_LANES};
+use rayon::prelude::*;
+
+/// A matrix with arbitrary distances of rows and columns.
+#[derive(Clone, Copy)]
+pub(super) struct Matrix<'a, T> {
+    pub(super) data: &'a [T],
+    pub(super) row: usize,
+    pub(super) column: usize,
+}
+
+/// A matrix to write to.
+pub(super) struct MatrixMut<'a, T> {
+    pub(super) data: &'a mut [T],
+    pub(super) row: usize,
+    pub(super) column: usize,
+}
+
+/// Largest extents of a block of the sum and the columns.
+const INNER: usize = 256;
+const COLUMNS: usize = 256;
+/// Rows of a unit at least and at most.
+const ROWS: (usize, usize) = (64, 512);
+/// Units of work of a call, if it has enough of it.
+const UNITS: usize = 16;
+
+/// The decomposition of a product of `m x k` by `k x n`.
+#[derive(Clone, Copy)]
+struct Product {
+    m: usize,
+    n: usize,
+    k: usize,
+    row_parts: usize,
+    column_parts: usize,
+}
+
+impl Product {
+    fn new(m: usize, n: usize, k: usize) -> Self {
+        let column_parts = n.div_ceil(COLUMNS).max(1);
+        let total = m.saturating_mul(n).saturating_mul(k);
+        let units = (2 * total / SMALL).clamp(1, UNITS);
+        let row_parts = units
+            .div_ceil(column_parts)
+            .min(m / ROWS.0)
+            .max(m.div_ceil(ROWS.1))
+            .max(1);
+        Product { m, n, k, row_parts, column_parts }
+    }
+
+    fn small(&self) -> bool {
+        self.m.saturating_mul(self.n).saturating_mul(self.k) <= SMALL
+    }
+
+    /// Elements for a packed block of the left matrix.
+    fn a_elements(&self) -> usize {
+        self.m.div_ceil(self.row_parts) * self.k.min(INNER)
+    }
+
+    /// Distance of the rows of a packed block of the right matrix.
+    fn b_row(&self) -> usize {
+        (self.n.div_ceil(self.column_parts).div_ceil(MAX_LANES) | 1) * MAX_LANES
+    }
+
+    fn b_elements(&self) -> usize {
+        self.k.min(INNER) * self.b_row() + SLACK
+    }
+
+    fn unit<T: Dispatch>(
+        &self,
+        unit: usize,
+        kernels: &Kernels<T>,
+        a: Matrix<'_, T>,
+        b: Matrix<'_, T>,
+        c: (Shared<T>, usize, usize),
+        accumulate: bool,
+    ) {
+        let rows = split(self.m, self.row_parts, unit / self.column_parts);
+        let columns = split(self.n, self.column_parts, unit % self.column_parts);
+        let blocks = rows.len().div_ceil(kernels.panel.len());
+        let (to, row, column) = c;
+        let to = to.get().wrapping_add(rows.start * row + columns.start * column);
+        let b_row = self.b_row();
+        with_buffer(self.a_elements(), |a_packed: &mut [T]| {
+            with_buffer(self.b_elements(), |b_packed: &mut [T]| {
+                with_index(|index| {
+                    index.ops.clear();
+                    index.first.clear();
+                    index.segment(0, columns.len(), 0, column, kernels.lanes);
+                    let vectors = columns.len().div_ceil(kernels.lanes);
+                    index.finish(vectors);
+                    index.off.clear();
+                    index.off.extend((0..self.k.min(INNER)).map(|k| k * b_row));
+                    let mut k0 = 0;
+                    loop {
+                        let inner = k0..(k0 + INNER).min(self.k);
+                        pack_b(b, inner.clone(), columns.clone(), b_row, b_packed);
+                        for block in 0..blocks {
+                            let block = split(rows.len(), blocks, block);
+                            let start = block.start * inner.len();
+                            pack_a(
+                                a,
+                                rows.start + block.start..rows.start + block.end,
+                                inner.clone(),
+                                &mut a_packed[start..start + block.len() * inner.len()],
+                            );
+                            let panel = Panel {
+                                a: a_packed[start..].as_ptr(),
+                                b: b_packed.as_ptr(),
+                                off: &index.off[..inner.len()],
+                                vectors,
+                                ops: &index.ops,
+                                first: &index.first,
+                                step: column,
+                                to: to.wrapping_add(block.start * row),
+                                row,
+                                accumulate: accumulate || k0 > 0,
+                            };
+                            // SAFETY: `Kernels` of an available level; the
+                            // packed rows have room for whole tiles, and no
+                            // other unit has this part of the result.
+                            unsafe { kernels.panel[block.len() - 1](&panel) };
+                        }
+                        k0 = inner.end;
+                        if k0 == self.k {
+                            break;
+                        }
+                    }
+                });
+            });
+        });
+    }
+}
+
+/// Packs rows of the left matrix as `[inner][row]`.
+fn pack_a<T: Dispatch>(
+    a: Matrix<'_, T>,
+    rows: std::ops::Range<usize>,
+    inner: std::ops::Range<usize>,
+    packed: &mut [T],
+) {
+    let count = rows.len();
+    if inner.is_empty() {
+        return;
+    }
+    for (m, r) in rows.enumerate() {
+        let from = r * a.row;
+        for (step, k) in packed[m..].iter_mut().step_by(count).zip(inner.clone()) {
+            *step = a.data[from + k * a.column];
+        }
+    }
+}
+
+/// Packs columns of the right matrix as `[inner][column]`.
+fn pack_b<T: Dispatch>(
+    b: Matrix<'_, T>,
+    inner: std::ops::Range<usize>,
+    columns: std::ops::Range<usize>,
+    b_row: usize,
+    packed: &mut [T],
+) {
+    if inner.is_empty() {
+        return;
+    }
+    if b.column == 1 {
+        for (line, k) in packed.chunks_exact_mut(b_row).zip(inner) {
+            let from = k * b.row + columns.start;
+            line[..columns.len()].copy_from_slice(&b.data[from..from + columns.len()]);
+        }
+    } else {
+        for (j, n) in columns.enumerate() {
+            let from = n * b.column;
+            for (to, k) in packed[j..].iter_mut().step_by(b_row).zip(inner.clone()) {
+                *to = b.data[from + k * b.row];
+            }
+        }
+    }
+}
+
+/// `c = a * b`, or `c += a * b` if `accumulate`, for `a` of `m x k` and `b` of
+/// `k x n`. The matrices have been checked, `c` is not empty, and the level is
+/// available.
+pub(super) fn product<T: Dispatch>(
+    level: Level,
+    (m, n, k): (usize, usize, usize),
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    c: MatrixMut<'_, T>,
+    accumulate: bool,
+) {
+    let kernels = T::kernels(level);
+    let product = Product::new(m, n, k);
+    let c = (Shared::new(c.data), c.row, c.column);
+    let units = product.row_parts * product.column_parts;
+    if product.small() || units == 1 {
+        (0..units).for_each(|unit| product.unit(unit, kernels, a, b, c, accumulate));
+    } else {
+        (0..units).into_par_iter().for_each(|unit| product.unit(unit, kernels, a, b, c, accumulate));
+    }
+}
+
+/// Upper bound on the scratch memory of [`product`].
+pub(super) fn scratch_bytes((m, n, k): (usize, usize, usize), bytes: usize, threads: usize) -> usize {
+    let product = Product::new(m, n, k);
+    let packed = (product.a_elements() + product.b_elements()) * bytes + 128;
+    threads * (packed + index_bytes(COLUMNS, INNER))
+}

@@ -1,0 +1,137 @@
+//! The inner loops compiled for every instruction set, as tables of functions.
+
+use super::micro::{self, Fill, Grad, Panel};
+use crate::simd::{Element, Level};
+
+/// The kernels of one instruction set and element type. They require a CPU
+/// that has the instruction set, and valid arguments (see [`micro`]).
+pub(crate) struct Kernels<T: 'static> {
+    /// Elements of a vector.
+    pub(crate) lanes: usize,
+    /// `panel[m - 1]` computes panels of `m` rows.
+    pub(crate) panel: &'static [unsafe fn(&Panel<'_, T>)],
+    /// `grad[m - 1]` computes `m` rows of a weight gradient.
+    pub(crate) grad: &'static [unsafe fn(&Grad<'_, T>)],
+    /// Fills a padded plane.
+    pub(crate) fill: unsafe fn(&Fill<T>),
+}
+
+/// Gives the kernels of an element type. Not nameable outside of this crate.
+pub trait Dispatch: Element {
+    #[doc(hidden)]
+    #[allow(private_interfaces)]
+    fn kernels(level: Level) -> &'static Kernels<Self>;
+}
+
+macro_rules! table {
+    ($module:ident, $elem:ty, $lanes:ty, $(#[$enable:meta])?
+     panel: [$(($mr:literal, $nv:literal)),*], grad: $nk:literal, [$($gr:literal),*]) => {
+        mod $module {
+            use super::*;
+            use crate::simd::Lanes;
+
+            type L = $lanes;
+
+            // SAFETY (all functions): as the generic function each calls.
+            $(#[$enable])?
+            unsafe fn panel<const MR: usize, const NV: usize>(p: &Panel<'_, $elem>) {
+                // SAFETY: see above.
+                unsafe { micro::panel::<L, MR, NV>(p) }
+            }
+
+            $(#[$enable])?
+            unsafe fn grad<const MR: usize, const NK: usize>(p: &Grad<'_, $elem>) {
+                // SAFETY: see above.
+                unsafe { micro::grad::<L, MR, NK>(p) }
+            }
+
+            $(#[$enable])?
+            unsafe fn fill(p: &Fill<$elem>) {
+                // SAFETY: see above.
+                unsafe { micro::fill::<L>(p) }
+            }
+
+            pub(super) static TABLE: Kernels<$elem> = Kernels {
+                lanes: L::N,
+                panel: &[$(panel::<$mr, $nv>),*],
+                grad: &[$(grad::<$gr, $nk>),*],
+                fill,
+            };
+        }
+    };
+}
+
+// The tiles fill the register file: rows times vectors accumulators, plus the
+// vectors of one step and a broadcast factor. Tall tiles load less often (all
+// loads of shifted vectors cross cache lines), so the row count stays large.
+macro_rules! avx512 {
+    ($module:ident, $elem:ty, $lanes:ty) => {
+        #[cfg(target_arch = "x86_64")]
+        table!(
+            $module, $elem, $lanes,
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,popcnt")]
+            panel: [(1, 8), (2, 8), (3, 7), (4, 6), (5, 5), (6, 4), (7, 3), (8, 3), (9, 3)],
+            grad: 4, [1, 2, 3, 4, 5, 6]
+        );
+    };
+}
+avx512!(avx512_f32, f32, crate::simd::avx512::F32x16);
+avx512!(avx512_f64, f64, crate::simd::avx512::F64x8);
+
+macro_rules! avx2 {
+    ($module:ident, $elem:ty, $lanes:ty) => {
+        #[cfg(target_arch = "x86_64")]
+        table!(
+            $module, $elem, $lanes,
+            #[target_feature(enable = "avx2,fma,popcnt")]
+            panel: [(1, 6), (2, 4), (3, 3), (4, 3), (5, 2), (6, 2)],
+            grad: 3, [1, 2, 3, 4]
+        );
+    };
+}
+avx2!(avx2_f32, f32, crate::simd::avx2::F32x8);
+avx2!(avx2_f64, f64, crate::simd::avx2::F64x4);
+
+macro_rules! neon {
+    ($module:ident, $elem:ty, $lanes:ty) => {
+        #[cfg(target_arch = "aarch64")]
+        table!(
+            $module, $elem, $lanes,
+            #[target_feature(enable = "neon")]
+            panel: [(1, 8), (2, 8), (3, 7), (4, 6), (5, 5), (6, 4), (7, 3), (8, 3)],
+            grad: 4, [1, 2, 3, 4, 5, 6]
+        );
+    };
+}
+neon!(neon_f32, f32, crate::simd::neon::F32x4);
+neon!(neon_f64, f64, crate::simd::neon::F64x2);
+
+table!(
+    scalar_f32, f32, crate::simd::scalar::Quad<f32>,
+    panel: [(1, 4), (2, 4), (3, 3), (4, 2)], grad: 3, [1, 2, 3]
+);
+table!(
+    scalar_f64, f64, crate::simd::scalar::Quad<f64>,
+    panel: [(1, 2), (2, 2), (3, 1), (4, 1)], grad: 2, [1, 2]
+);
+
+macro_rules! dispatch {
+    ($elem:ty, $avx512:ident, $avx2:ident, $neon:ident, $scalar:ident) => {
+        impl Dispatch for $elem {
+            #[allow(private_interfaces)]
+            fn kernels(level: Level) -> &'static Kernels<Self> {
+                match level {
+                    #[cfg(target_arch = "x86_64")]
+                    Level::Avx512 => &$avx512::TABLE,
+                    #[cfg(target_arch = "x86_64")]
+                    Level::Avx2 => &$avx2::TABLE,
+                    #[cfg(target_arch = "aarch64")]
+                    Level::Neon => &$neon::TABLE,
+                    _ => &$scalar::TABLE,
+                }
+            }
+        }
+    };
+}
+dispatch!(f32, avx512_f32, avx2_f32, neon_f32, scalar_f32);
+dispatch!(f64, avx512_f64, avx2_f64, neon_f64, scalar_f64);

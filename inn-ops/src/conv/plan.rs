@@ -1,0 +1,346 @@
+//! How the work is cut into pieces.
+//!
+//! All operations run over *positions*: output pixels for the forward
+//! operation and the weight gradient, and input pixels divided by the stride
+//! for the input gradient (each position stands for `stride` pixels, one of
+//! each *phase*). A piece of work is a box of positions of a group of samples.
+//! Its source is copied into zero-padded planes, one for each channel and
+//! phase, in which the tap of a kernel is a constant offset: position `q` and
+//! tap `t` need element `q + offset(t)` of a plane. A box is then processed as
+//! one run of consecutive positions across line, slice and sample ends.
+//!
+//! Zeros between lines serve as the end padding of one line and the start
+//! padding of the next; likewise for slices and samples. That keeps the run
+//! short: an image of 8 x 8 pixels with a padding of 1 takes 9 x 9 positions.
+//!
+//! Everything here depends on shapes only, never on the number of threads.
+
+use super::geometry::Geometry;
+use super::micro::{FillAxis, READ_AHEAD, WRITE_AHEAD};
+use crate::simd::MAX_LANES;
+
+/// One spatial axis.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Axis {
+    /// First position, and number of positions.
+    pub(crate) first: usize,
+    pub(crate) count: usize,
+    /// Extent of the source.
+    pub(crate) source: usize,
+    /// Element `j` of phase `r` of a plane whose box starts at position `v`
+    /// holds the source at `source_step * (v + j) + r + source_shift`.
+    pub(crate) source_step: usize,
+    pub(crate) source_shift: isize,
+    pub(crate) source_phases: usize,
+    /// Elements of a plane beyond the positions of its box.
+    pub(crate) halo: usize,
+    /// Extent of the target.
+    pub(crate) target: usize,
+    /// Position `v` in phase `r` is the target at
+    /// `target_step * v + r + target_shift`.
+    pub(crate) target_step: usize,
+    pub(crate) target_shift: isize,
+}
+
+impl Axis {
+    /// Axis of the forward operation and the weight gradient.
+    fn forward(g: &Geometry, axis: usize) -> Self {
+        let (k, s) = (g.kernel[axis], g.stride[axis]);
+        Axis {
+            first: 0,
+            count: g.output[axis],
+            source: g.input[axis],
+            source_step: s,
+            source_shift: -(g.padding[axis] as isize),
+            source_phases: s.min(k),
+            halo: (k - 1) / s,
+            target: g.output[axis],
+            target_step: 1,
+            target_shift: 0,
+        }
+    }
+
+    /// Axis of the input gradient. With `u + padding = stride * v + r` for an
+    /// input pixel `u`, tap `t = stride * a + r` connects it with output
+    /// pixel `v - a`.
+    fn input_gradient(g: &Geometry, axis: usize) -> Self {
+        let (k, s, p) = (g.kernel[axis], g.stride[axis], g.padding[axis]);
+        let halo = (k - 1) / s;
+        let first = p / s;
+        Axis {
+            first,
+            count: (g.input[axis] - 1 + p) / s + 1 - first,
+            source: g.output[axis],
+            source_step: 1,
+            source_shift: -(halo as isize),
+            source_phases: 1,
+            halo,
+            target: g.input[axis],
+            target_step: s,
+            target_shift: -(p as isize),
+        }
+    }
+
+    /// The elements of a plane, of a box of `count` positions from `start` on,
+    /// that the source has; the first source index is for element 0.
+    fn fill(&self, start: usize, count: usize, phase: usize) -> FillAxis {
+        let base = (self.source_step * start + phase) as isize + self.source_shift;
+        let step = self.source_step as isize;
+        let reach = (count + self.halo) as isize;
+        let up = |distance: isize| (distance.max(0) + step - 1) / step;
+        let hi = up(self.source as isize - base).min(reach);
+        let lo = up(-base).min(hi);
+        FillAxis {
+            pitch: 0,
+            valid: (lo as usize, hi as usize),
+            start: base,
+            step: self.source_step,
+        }
+    }
+
+    /// How many elements a line may share with the next.
+    fn overlap(&self, start: usize, count: usize) -> usize {
+        let reach = count + self.halo;
+        let zeros = |phase| {
+            let (lo, hi) = self.fill(start, count, phase).valid;
+            if lo == hi { reach } else { lo.min(reach - hi) }
+        };
+        (0..self.source_phases).map(zeros).min().unwrap_or(0).min(self.halo)
+    }
+
+    /// The positions of a box, relative to its start, that have a target in
+    /// `phase`, and the target of position 0.
+    pub(crate) fn targets(&self, start: usize, count: usize, phase: usize) -> (usize, usize, isize) {
+        let base = (self.target_step * start + phase) as isize + self.target_shift;
+        let step = self.target_step as isize;
+        let up = |distance: isize| (distance.max(0) + step - 1) / step;
+        let hi = up(self.target as isize - base).min(count as isize);
+        let lo = up(-base).min(hi);
+        (lo as usize, hi as usize, base)
+    }
+}
+
+/// The decomposition of an operation into boxes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) axes: [Axis; 3],
+    /// Parts that each axis is cut into.
+    pub(crate) parts: [usize; 3],
+    pub(crate) batch: usize,
+    /// Groups of samples.
+    pub(crate) groups: usize,
+    /// Largest length of a plane of one channel (all phases), with padding.
+    pub(crate) channel_len: usize,
+    /// Largest number of positions of a box.
+    pub(crate) positions: usize,
+}
+
+/// Positions of a box at most; longer runs gain nothing.
+const MAX_POSITIONS: usize = 2048;
+/// Positions of a box at least, where the axes allow it, so that starting it
+/// and the ends of its lines cost little.
+const MIN_POSITIONS: usize = 192;
+/// Multiply-adds of a box at least, so that scheduling it costs little.
+const MIN_WORK: usize = 1 << 20;
+/// Boxes of a call, if it has enough work: enough to keep cores evenly busy.
+const BOXES: usize = 32;
+
+impl Plan {
+    /// Plans the forward operation or, with `adjoint`, the input gradient.
+    /// `work` is the number of multiply-adds per position, and `budget` the
+    /// number of elements that the planes of all `channels` of a box should
+    /// not exceed if possible.
+    pub(crate) fn new(
+        g: &Geometry,
+        adjoint: bool,
+        channels: usize,
+        work: usize,
+        budget: usize,
+    ) -> Self {
+        let axis = if adjoint { Axis::input_gradient } else { Axis::forward };
+        let axes = [axis(g, 0), axis(g, 1), axis(g, 2)];
+        let total = axes.iter().map(|axis| axis.count).product::<usize>() * g.batch;
+        let least = (MIN_WORK / work.max(1)).clamp(MIN_POSITIONS, MAX_POSITIONS);
+        let mut wanted = (total / BOXES).clamp(least, MAX_POSITIONS);
+        loop {
+            let plan = Self::with_positions(axes, g.batch, wanted);
+            if wanted <= MIN_POSITIONS || plan.channel_len * channels <= budget {
+                return plan;
+            }
+            wanted = wanted * 3 / 4;
+        }
+    }
+
+    fn with_positions(axes: [Axis; 3], batch: usize, wanted: usize) -> Self {
+        let [e0, e1, e2] = axes.map(|axis| axis.count);
+        let mut plan =
+            Plan { axes, parts: [1; 3], batch, groups: 1, channel_len: 0, positions: 0 };
+        if e0 * e1 * e2 <= wanted {
+            // Whole samples, several at a time if they are small.
+            let one = Layout::new(&axes, axes.map(|axis| axis.first), [e0, e1, e2], 1);
+            let size = (wanted / one.positions.max(1)).clamp(1, batch.max(1));
+            plan.groups = batch.div_ceil(size);
+        } else {
+            let c2 = e2.div_ceil(wanted);
+            let n2 = e2.div_ceil(c2);
+            // Boxes of lines or of slices, whichever have the smallest halo.
+            let mut best = usize::MAX;
+            let mut n1 = e1;
+            loop {
+                let c1 = e1.div_ceil(n1);
+                if n1 == 1 || n1 * n2 <= wanted {
+                    let c0 = e0.div_ceil((wanted / (n1 * n2)).clamp(1, e0));
+                    let n0 = e0.div_ceil(c0);
+                    let copied = c0 * c1 * (n0 + axes[0].halo) * (n1 + axes[1].halo);
+                    if copied < best {
+                        best = copied;
+                        plan.parts = [c0, c1, c2];
+                    }
+                }
+                if n1 == 1 {
+                    break;
+                }
+                // The next larger number of parts, in steps of about an eighth.
+                n1 = e1.div_ceil(c1 + c1.div_ceil(8)).min(n1 - 1);
+            }
+            plan.groups = batch;
+        }
+        // The longest planes are those without shared zeros.
+        let [p0, p1, p2] = plan.parts;
+        let counts = [e0.div_ceil(p0), e1.div_ceil(p1), e2.div_ceil(p2)];
+        let bound = Layout::apart(&axes, counts, batch.div_ceil(plan.groups.max(1)));
+        plan.channel_len = bound.stride * bound.phases;
+        plan.positions = bound.positions;
+        plan
+    }
+
+    /// Number of boxes, over all groups of samples.
+    pub(crate) fn boxes(&self) -> usize {
+        self.groups * self.parts.iter().product::<usize>()
+    }
+
+    /// Planes of a channel of the source.
+    pub(crate) fn source_phases(&self) -> usize {
+        self.axes.iter().map(|axis| axis.source_phases).product()
+    }
+
+    /// Box number `index`.
+    pub(crate) fn piece(&self, index: usize) -> Piece {
+        let [p0, p1, p2] = self.parts;
+        let (i2, rest) = (index % p2, index / p2);
+        let (i1, rest) = (rest % p1, rest / p1);
+        let (i0, group) = (rest % p0, rest / p0);
+        let (mut start, mut count) = ([0; 3], [0; 3]);
+        for (axis, part) in [i0, i1, i2].into_iter().enumerate() {
+            let range = split(self.axes[axis].count, self.parts[axis], part);
+            start[axis] = self.axes[axis].first + range.start;
+            count[axis] = range.len();
+        }
+        let samples = split(self.batch, self.groups, group);
+        Piece {
+            sample: samples.start,
+            start,
+            count,
+            layout: Layout::new(&self.axes, start, count, samples.len()),
+        }
+    }
+}
+
+/// Part `index` of `0..len` cut into `parts` nearly equal parts.
+pub(crate) fn split(len: usize, parts: usize, index: usize) -> std::ops::Range<usize> {
+    let (size, longer) = (len / parts, len % parts);
+    let start = index * size + index.min(longer);
+    start..start + size + usize::from(index < longer)
+}
+
+/// A box of positions of a group of samples.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Piece {
+    /// The first sample.
+    pub(crate) sample: usize,
+    /// The first position.
+    pub(crate) start: [usize; 3],
+    /// Positions along each axis.
+    pub(crate) count: [usize; 3],
+    pub(crate) layout: Layout,
+}
+
+/// The arrangement of a padded plane.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    pub(crate) samples: usize,
+    /// Elements of a line, lines of a slice, and slices of a sample.
+    pub(crate) pitch: [usize; 3],
+    /// Distances of positions along the axes.
+    pub(crate) dist: [usize; 3],
+    /// Distance of samples.
+    pub(crate) sample: usize,
+    /// Elements from the first to the last that some tap needs.
+    pub(crate) extent: usize,
+    /// Distance of planes (phases of a channel, then channels).
+    pub(crate) stride: usize,
+    /// Planes of a channel.
+    pub(crate) phases: usize,
+    /// Positions of the run, from the first to the last of the box.
+    pub(crate) positions: usize,
+}
+
+impl Layout {
+    fn new(axes: &[Axis; 3], start: [usize; 3], count: [usize; 3], samples: usize) -> Self {
+        let overlap = |axis: usize| axes[axis].overlap(start[axis], count[axis]);
+        Self::shared(axes, count, samples, [overlap(0), overlap(1), overlap(2)])
+    }
+
+    fn apart(axes: &[Axis; 3], count: [usize; 3], samples: usize) -> Self {
+        Self::shared(axes, count, samples, [0; 3])
+    }
+
+    fn shared(axes: &[Axis; 3], count: [usize; 3], samples: usize, overlap: [usize; 3]) -> Self {
+        let mut reach = [0; 3];
+        let mut pitch = [0; 3];
+        for axis in 0..3 {
+            reach[axis] = count[axis] + axes[axis].halo;
+            pitch[axis] = reach[axis] - overlap[axis];
+        }
+        let dist = [pitch[1] * pitch[2], pitch[2], 1];
+        let sample = pitch[0] * dist[0];
+        let extent = |n: [usize; 3]| {
+            samples.saturating_sub(1) * sample + (n[0] - 1) * dist[0] + (n[1] - 1) * dist[1] + n[2]
+        };
+        let extent_all = extent(reach);
+        // Whole cache lines, and an odd number of them: planes a power of two
+        // apart would compete for the same few sets of the cache.
+        let len = extent_all + MAX_LANES;
+        let stride = (len.div_ceil(MAX_LANES) | 1) * MAX_LANES;
+        Layout {
+            samples,
+            pitch,
+            dist,
+            sample,
+            extent: extent_all,
+            stride,
+            phases: axes.iter().map(|axis| axis.source_phases).product(),
+            positions: extent(count),
+        }
+    }
+
+    /// The offset of a phase of an axis and a shift along each axis.
+    pub(crate) fn offset(&self, axes: &[Axis; 3], phase: [usize; 3], shift: [usize; 3]) -> usize {
+        let phase = (phase[0] * axes[1].source_phases + phase[1]) * axes[2].source_phases + phase[2];
+        let shift: usize = (0..3).map(|axis| shift[axis] * self.dist[axis]).sum();
+        phase * self.stride + shift
+    }
+
+    /// What fills the plane of a phase.
+    pub(crate) fn fill(&self, axes: &[Axis; 3], piece: &Piece, phase: [usize; 3]) -> [FillAxis; 3] {
+        let mut fill = [FillAxis::default(); 3];
+        for axis in 0..3 {
+            fill[axis] = axes[axis].fill(piece.start[axis], piece.count[axis], phase[axis]);
+            fill[axis].pitch = self.pitch[axis];
+        }
+        fill
+    }
+}
+
+/// Elements that a buffer of planes needs beyond the planes.
+pub(crate) const SLACK: usize = READ_AHEAD + WRITE_AHEAD;

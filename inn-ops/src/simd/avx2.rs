@@ -1,0 +1,123 @@
+//! 256-bit vectors of x86-64.
+
+use super::Lanes;
+use std::arch::x86_64::*;
+
+// SAFETY (both functions): only called from `Lanes` methods, whose callers
+// have checked that the CPU has AVX2.
+#[inline(always)]
+unsafe fn mask_f32(mask: u32) -> __m256i {
+    // SAFETY: see above.
+    unsafe {
+        let bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+        _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(mask as i32), bits), bits)
+    }
+}
+
+#[inline(always)]
+unsafe fn mask_f64(mask: u32) -> __m256i {
+    // SAFETY: see above.
+    unsafe {
+        let bits = _mm256_setr_epi64x(1, 2, 4, 8);
+        _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_set1_epi64x(mask as i64), bits), bits)
+    }
+}
+
+#[inline(always)]
+unsafe fn sum_f32(v: __m256) -> f32 {
+    // SAFETY: see above.
+    unsafe {
+        let s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+        let s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+        _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)))
+    }
+}
+
+#[inline(always)]
+unsafe fn sum_f64(v: __m256d) -> f64 {
+    // SAFETY: see above.
+    unsafe {
+        let s = _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
+        _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)))
+    }
+}
+
+macro_rules! lanes {
+    ($(#[$doc:meta])* $name:ident, $elem:ty, $reg:ty, $n:literal,
+     $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $sum:ident,
+     $mask:ident, $maskload:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy)]
+        pub(crate) struct $name($reg);
+
+        // SAFETY (all functions): the trait requires the caller to have
+        // checked that the CPU has AVX2 and FMA, and pointers to be valid for
+        // the lanes accessed; masked-out lanes are not accessed.
+        impl Lanes for $name {
+            type Elem = $elem;
+            const N: usize = $n;
+
+            #[inline(always)]
+            unsafe fn zero() -> Self {
+                // SAFETY: see above.
+                Self(unsafe { $zero() })
+            }
+
+            #[inline(always)]
+            unsafe fn splat(value: $elem) -> Self {
+                // SAFETY: see above.
+                Self(unsafe { $splat(value) })
+            }
+
+            #[inline(always)]
+            unsafe fn load(from: *const $elem) -> Self {
+                // SAFETY: see above.
+                Self(unsafe { $load(from) })
+            }
+
+            #[inline(always)]
+            unsafe fn store(self, to: *mut $elem) {
+                // SAFETY: see above.
+                unsafe { $store(to, self.0) }
+            }
+
+            #[inline(always)]
+            unsafe fn mul_add(self, factor: Self, sum: Self) -> Self {
+                // SAFETY: see above.
+                Self(unsafe { $fma(self.0, factor.0, sum.0) })
+            }
+
+            #[inline(always)]
+            unsafe fn add(self, other: Self) -> Self {
+                // SAFETY: see above.
+                Self(unsafe { $add(self.0, other.0) })
+            }
+
+            #[inline(always)]
+            unsafe fn reduce_sum(self) -> $elem {
+                // SAFETY: see above.
+                unsafe { $sum(self.0) }
+            }
+
+            #[inline(always)]
+            unsafe fn load_masked(from: *const $elem, mask: u32) -> Self {
+                // SAFETY: see above.
+                Self(unsafe { $maskload(from, $mask(mask)) })
+            }
+        }
+    };
+}
+
+lanes!(
+    /// Eight `f32`.
+    F32x8, f32, __m256, 8,
+    _mm256_setzero_ps, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps,
+    _mm256_add_ps, sum_f32, mask_f32, _mm256_maskload_ps
+);
+
+lanes!(
+    /// Four `f64`.
+    F64x4, f64, __m256d, 4,
+    _mm256_setzero_pd, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_fmadd_pd,
+    _mm256_add_pd, sum_f64, mask_f64, _mm256_maskload_pd
+);

@@ -1,0 +1,202 @@
+//! Short vectors of `f32` and `f64` for the numerical kernels.
+//!
+//! [`Lanes`] is the small set of vector operations the kernels need; every
+//! instruction set implements it with the intrinsics of `std::arch`. Kernels
+//! are written once, generic over `Lanes` and `#[inline(always)]`, and then
+//! instantiated inside functions that carry the right `#[target_feature]`, so
+//! that no build flag such as `-C target-cpu` is needed. [`level`] chooses the
+//! instruction set once per process.
+
+use std::sync::OnceLock;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
+pub(crate) mod scalar;
+
+/// The instruction sets that kernels are compiled for, from the widest to the
+/// most portable one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Level {
+    /// 512-bit vectors (x86-64 with AVX-512 F, BW, DQ and VL).
+    Avx512,
+    /// 256-bit vectors with fused multiply-add (x86-64 with AVX2 and FMA).
+    Avx2,
+    /// 128-bit vectors of 64-bit ARM.
+    Neon,
+    /// Portable code, left to the compiler to vectorize.
+    Scalar,
+}
+
+impl Level {
+    /// All levels, the widest first.
+    pub const ALL: [Level; 4] = [Level::Avx512, Level::Avx2, Level::Neon, Level::Scalar];
+
+    /// Whether this machine can run kernels of this level.
+    pub fn is_available(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => {
+                Level::Avx2.is_available()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("popcnt")
+            }
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            Level::Scalar => true,
+            #[allow(unreachable_patterns)]
+            _ => false,
+        }
+    }
+
+    /// The levels this machine can run, the widest first.
+    pub fn available() -> impl Iterator<Item = Level> {
+        Self::ALL.into_iter().filter(|level| level.is_available())
+    }
+}
+
+/// The level the kernels of this process use: the widest available one, or
+/// the one named by the environment variable `INN_SIMD` (`avx512`, `avx2`,
+/// `neon` or `scalar`) if that is available. Decided on the first call.
+pub fn level() -> Level {
+    static LEVEL: OnceLock<Level> = OnceLock::new();
+    *LEVEL.get_or_init(|| {
+        let wanted = std::env::var("INN_SIMD").unwrap_or_default();
+        let forced = match wanted.trim().to_ascii_lowercase().as_str() {
+            "avx512" => Some(Level::Avx512),
+            "avx2" => Some(Level::Avx2),
+            "neon" => Some(Level::Neon),
+            "scalar" => Some(Level::Scalar),
+            _ => None,
+        };
+        match forced {
+            Some(level) if level.is_available() => level,
+            _ => Level::available().next().unwrap_or(Level::Scalar),
+        }
+    })
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+}
+
+/// A scalar the vectors are made of: `f32` or `f64`.
+pub trait Element:
+    sealed::Sealed
+    + bytemuck::Pod
+    + Send
+    + Sync
+    + PartialEq
+    + std::fmt::Debug
+    + std::ops::Add<Output = Self>
+    + std::ops::Mul<Output = Self>
+    + std::ops::AddAssign
+{
+    /// Zero.
+    const ZERO: Self;
+}
+
+impl Element for f32 {
+    const ZERO: Self = 0.0;
+}
+
+impl Element for f64 {
+    const ZERO: Self = 0.0;
+}
+
+/// The largest number of lanes of any vector type.
+pub(crate) const MAX_LANES: usize = 16;
+
+/// A vector register of `N` elements.
+///
+/// # Safety
+///
+/// All functions require that the CPU supports the instruction set of the
+/// implementing type, and must end up inlined in a function that enables it
+/// (otherwise they are correct but slow). Pointers need no alignment, and must
+/// be valid for the lanes that a function accesses.
+pub(crate) trait Lanes: Copy {
+    /// The element of a lane.
+    type Elem: Element;
+    /// The number of lanes, at most [`MAX_LANES`].
+    const N: usize;
+
+    /// All lanes zero.
+    unsafe fn zero() -> Self;
+    /// All lanes equal to `value`.
+    unsafe fn splat(value: Self::Elem) -> Self;
+    /// Reads `N` elements.
+    unsafe fn load(from: *const Self::Elem) -> Self;
+    /// Writes `N` elements.
+    unsafe fn store(self, to: *mut Self::Elem);
+    /// `self * factor + sum`.
+    unsafe fn mul_add(self, factor: Self, sum: Self) -> Self;
+    /// Lane by lane sum.
+    unsafe fn add(self, other: Self) -> Self;
+    /// The sum of all lanes, in a fixed order.
+    unsafe fn reduce_sum(self) -> Self::Elem;
+
+    /// Reads the lanes whose bit is set in `mask` from their place after
+    /// `from`, the others are zero and their memory is not accessed.
+    #[inline(always)]
+    unsafe fn load_masked(from: *const Self::Elem, mask: u32) -> Self {
+        let mut lanes = [Self::Elem::ZERO; MAX_LANES];
+        for lane in 0..Self::N {
+            if mask >> lane & 1 != 0 {
+                // SAFETY: the caller vouches for the lanes in the mask.
+                lanes[lane] = unsafe { *from.wrapping_add(lane) };
+            }
+        }
+        // SAFETY: the array has at least `N` elements.
+        unsafe { Self::load(lanes.as_ptr()) }
+    }
+
+    /// Writes the lanes whose bit is set in `mask` one after the other,
+    /// `step` elements apart, from `to` on; adds them to what is there if
+    /// `accumulate`.
+    #[inline(always)]
+    unsafe fn scatter(self, to: *mut Self::Elem, mask: u32, step: usize, accumulate: bool) {
+        let mut lanes = [Self::Elem::ZERO; MAX_LANES];
+        // SAFETY: the array has at least `N` elements.
+        unsafe { self.store(lanes.as_mut_ptr()) };
+        let mut rest = mask;
+        let mut at = to;
+        while rest != 0 {
+            let value = lanes[rest.trailing_zeros() as usize % MAX_LANES];
+            // SAFETY: the caller vouches for as many places as the mask has
+            // bits; `wrapping_add` only ever passes them after the last one.
+            unsafe { *at = if accumulate { *at + value } else { value } };
+            at = at.wrapping_add(step);
+            rest &= rest - 1;
+        }
+    }
+
+    /// [`scatter`](Self::scatter) to adjacent places (`step` of one).
+    #[inline(always)]
+    unsafe fn compress(self, to: *mut Self::Elem, mask: u32, accumulate: bool) {
+        let full = mask == u32::MAX >> (32 - Self::N);
+        // SAFETY: all `N` places are valid if the mask is full, and those
+        // counted by the mask otherwise.
+        unsafe {
+            if full {
+                let value = if accumulate { self.add(Self::load(to)) } else { self };
+                value.store(to);
+            } else {
+                self.scatter(to, mask, 1, accumulate);
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The convolutions against six nested loops, for many shapes, all levels of
+//! vector instructions, and windows into larger arrays.
+
+mod conv_common;
+
+use conv_common::{Case, Number, Random, check};
+use inn_ops::conv::{Geometry, forward_at, input_gradient_at, weight_gradient_at};
+use inn_ops::simd::Level;
+
+fn check_case<T: Number>(level: Level, case: &Case<T>) {
+    let g = &case.g;
+    let what = |op: &str| format!("{op} at {level:?} of {g:?}");
+    let (y, gx, gw) = (case.reference_y(), case.reference_gx(), case.reference_gw());
+    for accumulate in [false, true] {
+        let mut found = case.clone();
+        forward_at(level, g, case.x.planes(), case.w.planes(), found.y.planes_mut(), accumulate).unwrap();
+        check(&what("forward"), &found.y, &y, accumulate.then_some(&case.y));
+        input_gradient_at(level, g, case.y.planes(), case.w.planes(), found.x.planes_mut(), accumulate).unwrap();
+        check(&what("input gradient"), &found.x, &gx, accumulate.then_some(&case.x));
+        weight_gradient_at(level, g, case.x.planes(), case.y.planes(), found.w.planes_mut(), accumulate).unwrap();
+        check(&what("weight gradient"), &found.w, &gw, accumulate.then_some(&case.w));
+    }
+}
+
+/// A random shape of up to `dims` spatial axes.
+fn random_geometry(random: &mut Random, dims: usize) -> Geometry {
+    loop {
+        let (mut input, mut kernel, mut stride, mut padding) = ([1; 3], [1; 3], [1; 3], [0; 3]);
+        for axis in 3 - dims..3 {
+            input[axis] = random.range(1, [60, 16, 7][dims - 1]);
+            kernel[axis] = random.range(1, if dims == 3 { 4 } else { 5 });
+            stride[axis] = if random.range(0, 1) == 0 { 1 } else { random.range(1, 4) };
+            padding[axis] = random.range(0, 3);
+        }
+        let (batch, i, o) = (random.range(1, 5), random.range(1, 40), random.range(1, 40));
+        let shrink = if dims == 3 { 3 } else { 1 };
+        let (i, o) = (i.div_ceil(shrink), o.div_ceil(shrink));
+        if let Ok(g) = Geometry::new(batch, i, o, input, kernel, stride, padding) {
+            if g.flops() < 4e6 {
+                return g;
+            }
+        }
+    }
+}
+
+fn sweep<T: Number>(dims: usize, count: usize) {
+    let mut random = Random(dims as u64);
+    for _ in 0..count {
+        let g = random_geometry(&mut random, dims);
+        let case = Case::<T>::new(&mut random, g, true);
+        for level in Level::available() {
+            check_case(level, &case);
+        }
+    }
+}
+
+#[test]
+fn random_signals() {
+    sweep::<f32>(1, 150);
+    sweep::<f64>(1, 100);
+}
+
+#[test]
+fn random_images() {
+    sweep::<f32>(2, 150);
+    sweep::<f64>(2, 100);
+}
+
+#[test]
+fn random_volumes() {
+    sweep::<f32>(3, 120);
+    sweep::<f64>(3, 80);
+}
+
+/// Shapes that take several boxes, chunks of channels, or parts of rows.
+#[test]
+fn large_shapes() {
+    let shapes: [(usize, usize, usize, [usize; 3], [usize; 3], [usize; 3], [usize; 3]); 14] = [
+        (2, 3, 5, [1, 1, 9001], [1, 1, 7], [1, 1, 1], [1, 1, 3]),
+        (1, 2, 3, [1, 1, 20000], [1, 1, 5], [1, 1, 3], [1, 1, 2]),
+        (3, 6, 20, [1, 33, 47], [1, 3, 3], [1, 1, 1], [0, 1, 1]),
+        (1, 4, 7, [1, 130, 131], [1, 3, 3], [1, 2, 2], [0, 1, 1]),
+        (1, 3, 2, [1, 5, 4001], [1, 3, 3], [1, 1, 1], [0, 1, 1]),
+        (1, 700, 11, [1, 9, 30], [1, 3, 3], [1, 1, 1], [0, 1, 1]),
+        (1, 5, 600, [1, 6, 7], [1, 3, 3], [1, 1, 1], [0, 1, 1]),
+        (1, 4, 3, [25, 26, 27], [3, 3, 3], [1, 1, 1], [1, 1, 1]),
+        (2, 2, 3, [17, 18, 40], [4, 2, 3], [2, 2, 1], [1, 0, 2]),
+        (70, 5, 9, [1, 4, 4], [1, 3, 3], [1, 1, 1], [0, 1, 1]),
+        (300, 13, 17, [1, 1, 1], [1, 1, 1], [1, 1, 1], [0, 0, 0]),
+        (150, 300, 270, [1, 1, 1], [1, 1, 1], [1, 1, 1], [0, 0, 0]),
+        (90, 40, 50, [1, 1, 1], [1, 3, 3], [1, 1, 1], [0, 1, 1]),
+        (3, 33, 65, [1, 40, 40], [1, 1, 1], [1, 1, 1], [0, 0, 0]),
+    ];
+    let mut random = Random(7);
+    for (batch, i, o, input, kernel, stride, padding) in shapes {
+        let g = Geometry::new(batch, i, o, input, kernel, stride, padding).unwrap();
+        let case = Case::<f32>::new(&mut random, g, true);
+        for level in Level::available() {
+            check_case(level, &case);
+        }
+        let case = Case::<f64>::new(&mut random, g, false);
+        check_case(inn_ops::simd::level(), &case);
+    }
+}
+
+/// Empty batches, no channels, and padding that leaves output pixels without
+/// any input pixel or a tap without a use.
+#[test]
+fn degenerate_shapes() {
+    let mut random = Random(8);
+    for (batch, i, o) in [(0, 2, 3), (2, 0, 3), (2, 3, 0), (0, 0, 0), (200, 0, 300), (1, 1, 1)] {
+        for (input, kernel, stride, padding) in [
+            ([1, 4, 5], [1, 3, 3], [1, 2, 1], [0, 1, 1]),
+            ([1, 1, 1], [1, 1, 1], [1, 1, 1], [0, 0, 0]),
+            ([1, 1, 1], [1, 1, 1], [1, 1, 3], [0, 0, 1]),
+            ([1, 1, 2], [1, 1, 1], [1, 1, 1], [0, 0, 3]),
+            ([1, 3, 3], [1, 1, 1], [1, 5, 5], [0, 0, 0]),
+            ([2, 1, 7], [2, 4, 2], [3, 4, 7], [1, 3, 0]),
+        ] {
+            let g = Geometry::new(batch, i, o, input, kernel, stride, padding).unwrap();
+            let case = Case::<f64>::new(&mut random, g, true);
+            for level in Level::available() {
+                check_case(level, &case);
+            }
+        }
+    }
+}
