@@ -42,7 +42,7 @@ pub use dual::Dual;
 pub use error::{Error, Result};
 pub use kernel::Kernel;
 pub use layer::{Facts, Gradients, Inputs, Invertible, Setup};
-pub use memory::{Memory, gradient_memory, peak_bytes};
+pub use memory::{Memory, gradient_memory, map_bytes, peak_bytes};
 pub use model::{Along, Call, Given, Mapped, Model, Pulled, Tangent};
 pub use operator::LinearOperator;
 pub use params::{Init, Layout, Param, Params, Scope};

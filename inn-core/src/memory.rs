@@ -99,6 +99,26 @@ pub fn gradient_memory<L: Invertible, B: Backend>(
     Ok(Memory { parameters, gradients, state, workspace, scratch: plan.meter.scratch.load(Ordering::Relaxed) })
 }
 
+/// The bytes of one map (a forward or inverse pass) at its peak, parameters included: what sampling needs.
+///
+/// # Errors
+/// What the layer's gate refuses.
+pub fn map_bytes<L: Invertible, B: Backend>(
+    backend: &B,
+    layer: &L,
+    layout: &Arc<Layout>,
+    dir: Direction,
+    input: Shape,
+    conditions: &[Shape],
+) -> Result<usize> {
+    let plan = Plan { inner: backend.clone(), meter: Arc::default() };
+    let theta = Params::zeros(&plan, layout)?;
+    let x = Tensor::scratch(&plan, input)?;
+    let conditions = conditions.iter().map(|&shape| Tensor::scratch(&plan, shape)).collect::<Result<Vec<_>>>()?;
+    Call::new(layer, &theta, Given::conditions(&conditions)).map(dir, x)?;
+    Ok(plan.meter.peak.load(Ordering::Relaxed) + plan.meter.scratch.load(Ordering::Relaxed))
+}
+
 #[derive(Default)]
 struct Meter {
     live: AtomicUsize,

@@ -44,8 +44,8 @@ impl Shape {
         }
     }
 
-    /// Dense data: `batch` rows of `channels` values.
-    pub(crate) const fn rows(batch: usize, channels: usize) -> Self {
+    /// Dense data: `batch` rows of `channels` values. Unlike [`Shape::new`] it checks nothing; for shapes derived from checked ones.
+    pub const fn rows(batch: usize, channels: usize) -> Self {
         Self { batch, channels, extents: [1; 3], rank: 0 }
     }
 

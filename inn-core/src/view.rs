@@ -68,6 +68,20 @@ impl<'a, B: Backend> View<'a, B> {
         Self { window: self.window.over_channels(domain), ..self }
     }
 
+    /// The same elements as another shape of as many elements a sample, such as a flat row or a matrix seen as a 1x1 kernel.
+    ///
+    /// # Errors
+    /// The samples are not contiguous, or the shape has another number of elements.
+    pub fn reshape(mut self, shape: Shape) -> Result<Self> {
+        let old = self.window.shape;
+        if !self.window.is_sample_contiguous() || old.sample_len() != shape.sample_len() || old.batch() != shape.batch() {
+            return Err(Error::shape("view", format!("contiguous samples of {} elements", shape.sample_len()), old));
+        }
+        self.window.channel_stride = shape.pixels();
+        self.window.shape = shape;
+        Ok(self)
+    }
+
     /// One sample, repeated `batch` times: a condition that all samples share. Other batches stay as they are.
     #[must_use]
     pub fn repeat(mut self, batch: usize) -> Self {

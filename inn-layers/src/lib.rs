@@ -1,1 +1,29 @@
-//! Placeholder.
+//! Invertible layers and the networks inside them.
+//!
+//! Every layer is written once against [`inn_core::Invertible`] and runs in f32 and f64, on every backend, for dense data and in 1, 2 and 3
+//! dimensions. Its page holds its map, its log-determinant and the derivation of its gradient.
+//!
+//! | layer | map | log-determinant |
+//! |---|---|---|
+//! | [`ActNorm`] | y = s ⊙ x + b per channel | N Σ ln\|s\| |
+//! | [`Householder`] | y = H_m ... H_1 x per pixel | 0 |
+//! | [`Coupling`] with [`Affine`](coupling::Affine) | y = \[x1; exp ψ(u) ⊙ x2 + t\], (u, t) = N(x1) | Σ ψ(u) |
+//! | [`Coupling`] with [`Additive`](coupling::Additive) | y = \[x1; x2 + N(x1)\] | 0 |
+//! | [`GlowCoupling`](glow::GlowCoupling), [`GlowStep`](glow::GlowStep) | mixing and affine coupling, with ActNorm | sum |
+//! | [`HyperbolicLayer`](hyperbolic::HyperbolicLayer) | N = 2 Q - P + F(Q) on two lanes | 0 |
+//! | [`SqueezeLanes`](hyperbolic::SqueezeLanes), [`inn_core::Squeeze`] | resolution for channels | 0 |
+//!
+//! Composition (tuples, chains, lanes, scales, reversal) is in [`inn_core::compose`]. The networks inside couplings are in [`conditioner`];
+//! a coupling becomes conditional when its network reads a condition.
+
+pub mod actnorm;
+pub mod conditioner;
+pub mod coupling;
+pub mod glow;
+pub mod householder;
+pub mod hyperbolic;
+
+pub use actnorm::ActNorm;
+pub use coupling::Coupling;
+pub use glow::{GlowStep, StepConfig};
+pub use householder::Householder;

@@ -1,1 +1,26 @@
-//! Placeholder.
+//! Invertible networks, the densities they define, and their training.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`glow`] | Glow: multiscale, in 1 to 3 dimensions and for dense data |
+//! | [`encoder`] | conditional Glow; conditions that are encoded once |
+//! | [`hyperbolic`] | leapfrog networks on two states |
+//! | [`preprocess`] | scale, logit, dequantization |
+//! | [`density`] | log-probabilities, samples, bits per dimension |
+//! | [`optim`] | optimizers, schedules, clipping, averages of weights |
+//! | [`train`] | the training loop |
+//! | [`files`] | one file that restores a network; checkpoints |
+
+pub mod density;
+pub mod encoder;
+pub mod files;
+pub mod glow;
+pub mod hyperbolic;
+pub mod optim;
+pub mod preprocess;
+// pub mod train;
+
+pub use density::{Density, bits_per_dim};
+pub use encoder::{ConditionalGlow, ConditionalGlowConfig, PyramidConfig};
+pub use glow::{Glow, GlowConfig};
+pub use hyperbolic::{Hyperbolic, HyperbolicConfig};

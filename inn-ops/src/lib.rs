@@ -1,1 +1,29 @@
-//! Placeholder.
+//! The CPU backend of invertible neural networks, and what layers compute with.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`cpu`], [`buffer`] | [`Cpu`], the backend for `f32` and `f64`, and its pool of buffers |
+//! | [`conv`], [`simd`] | convolution and its two adjoints; instruction sets, chosen at run time |
+//! | [`squeeze`] | checkerboard, patch, column and Haar squeezes |
+//! | [`activation`], [`scale_map`], [`pointwise`] | activations, the scales of couplings, and kernels made of them |
+//! | [`split`], [`loss`] | splitting and concatenating channels; objectives with gradient and Hessian |
+
+pub mod activation;
+pub mod buffer;
+pub mod conv;
+pub mod cpu;
+mod haar;
+pub mod loss;
+pub mod pointwise;
+mod reflect;
+pub mod scale_map;
+mod scratch;
+pub mod simd;
+pub mod split;
+pub mod squeeze;
+mod zip;
+
+pub use activation::Activation;
+pub use buffer::CpuBuffer;
+pub use cpu::{Cpu, CpuElement};
+pub use scale_map::ScaleMap;

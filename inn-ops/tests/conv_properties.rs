@@ -3,12 +3,10 @@
 
 mod conv_common;
 
-use conv_common::{Case, Number, Random, Window};
-use inn_ops::conv::{
-    ConvError, Geometry, Op, Planes, PlanesMut, forward, input_gradient, scratch_bytes, weight_gradient,
-};
+use conv_common::{Case, Number, Random, Shape, Window};
+use inn_ops::conv::{ConvError, Geometry, Op, Planes, PlanesMut, forward, input_gradient, scratch_bytes, weight_gradient};
 
-const SHAPES: [(usize, usize, usize, [usize; 3], [usize; 3], [usize; 3], [usize; 3]); 12] = [
+const SHAPES: [Shape; 12] = [
     (8, 6, 40, [1, 32, 32], [1, 3, 3], [1, 1, 1], [0, 1, 1]),
     (8, 64, 48, [1, 32, 32], [1, 1, 1], [1, 1, 1], [0, 0, 0]),
     (3, 40, 12, [1, 33, 31], [1, 3, 3], [1, 1, 1], [0, 1, 1]),
@@ -119,14 +117,8 @@ fn invalid_arguments_are_errors() {
         )
     };
     assert_eq!(run(&g, 16, 6, [12, 4]), Ok(()));
-    assert_eq!(
-        run(&g, 15, 6, [12, 4]),
-        Err(ConvError::Length { array: "x", needed: Some(16), found: 15 })
-    );
-    assert_eq!(
-        run(&g, 16, usize::MAX, [12, 4]),
-        Err(ConvError::Length { array: "w", needed: None, found: 18 })
-    );
+    assert_eq!(run(&g, 15, 6, [12, 4]), Err(ConvError::Length { array: "x", needed: Some(16), found: 15 }));
+    assert_eq!(run(&g, 16, usize::MAX, [12, 4]), Err(ConvError::Length { array: "w", needed: None, found: 18 }));
     assert_eq!(run(&g, 16, 6, [12, 3]), Err(ConvError::Overlap { array: "y" }));
     assert_eq!(run(&g, 16, 6, [11, 4]), Err(ConvError::Overlap { array: "y" }));
     // Channels outside of samples are fine as long as nothing overlaps.

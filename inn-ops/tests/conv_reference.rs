@@ -3,7 +3,7 @@
 
 mod conv_common;
 
-use conv_common::{Case, Number, Random, check};
+use conv_common::{Case, Number, Random, Shape, check};
 use inn_ops::conv::{Geometry, forward_at, input_gradient_at, weight_gradient_at};
 use inn_ops::simd::Level;
 
@@ -35,10 +35,9 @@ fn random_geometry(random: &mut Random, dims: usize) -> Geometry {
         let (batch, i, o) = (random.range(1, 5), random.range(1, 40), random.range(1, 40));
         let shrink = if dims == 3 { 3 } else { 1 };
         let (i, o) = (i.div_ceil(shrink), o.div_ceil(shrink));
-        if let Ok(g) = Geometry::new(batch, i, o, input, kernel, stride, padding) {
-            if g.flops() < 4e6 {
-                return g;
-            }
+        match Geometry::new(batch, i, o, input, kernel, stride, padding) {
+            Ok(g) if g.flops() < 4e6 => return g,
+            _ => {}
         }
     }
 }
@@ -75,7 +74,7 @@ fn random_volumes() {
 /// Shapes that take several boxes, chunks of channels, or parts of rows.
 #[test]
 fn large_shapes() {
-    let shapes: [(usize, usize, usize, [usize; 3], [usize; 3], [usize; 3], [usize; 3]); 14] = [
+    let shapes: [Shape; 14] = [
         (2, 3, 5, [1, 1, 9001], [1, 1, 7], [1, 1, 1], [1, 1, 3]),
         (1, 2, 3, [1, 1, 20000], [1, 1, 5], [1, 1, 3], [1, 1, 2]),
         (3, 6, 20, [1, 33, 47], [1, 3, 3], [1, 1, 1], [0, 1, 1]),

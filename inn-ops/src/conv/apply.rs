@@ -15,6 +15,13 @@ use rayon::prelude::*;
 const BUDGET: usize = 1 << 20;
 /// Multiply-adds up to which a call stays on its thread: about 20 us.
 pub(super) const SMALL: usize = 1 << 21;
+/// Positions of a box at least, so that starting it, its halo and the ends of
+/// its run cost little.
+const LEAST: usize = 192;
+/// How many channels ahead of the copied one to fetch into the cache: images
+/// are larger than that, and short pieces of many channels are not recognized
+/// as a stream by the hardware.
+const PREFETCH: usize = 2;
 /// Units of work of a call, if it has enough of it.
 const UNITS: usize = 16;
 
@@ -40,14 +47,10 @@ struct Apply<'a> {
 
 impl<'a> Apply<'a> {
     fn new(g: &'a Geometry, adjoint: bool, max_rows: usize, bytes: usize) -> Self {
-        let (rows, channels) = if adjoint {
-            (g.in_channels, g.out_channels)
-        } else {
-            (g.out_channels, g.in_channels)
-        };
+        let (rows, channels) = if adjoint { (g.in_channels, g.out_channels) } else { (g.out_channels, g.in_channels) };
         let work = rows * channels * g.taps();
         let budget = BUDGET / bytes;
-        let plan = Plan::new(g, adjoint, channels, work, budget);
+        let plan = Plan::new(g, adjoint, channels, work, budget, LEAST);
         let chunks = channels.div_ceil((budget / plan.channel_len).max(1)).max(1);
         let blocks = rows.div_ceil(max_rows);
         let positions: usize = plan.axes.iter().map(|axis| axis.count).product::<usize>() * g.batch;
@@ -89,30 +92,42 @@ impl<'a> Apply<'a> {
     /// Arranges the weights as the kernels take them:
     /// `[phase][block of rows][channel][tap][row of the block]`.
     fn pack<T: Dispatch>(&self, w: Planes<'_, T>, packed: &mut [T]) {
-        let (row, channel) = if self.adjoint {
-            (w.channel_stride, w.batch_stride)
-        } else {
-            (w.batch_stride, w.channel_stride)
-        };
+        let (row, channel) = if self.adjoint { (w.channel_stride, w.batch_stride) } else { (w.batch_stride, w.channel_stride) };
         let target = Shared::new(packed);
         let block = |block: usize| {
             let rows = split(self.rows, self.blocks, block);
             self.each_phase(|taps, base| {
                 let count = taps.count();
                 let start = base + rows.start * self.channels * count;
-                let mut tap = 0;
-                taps.each(|number, _, _| {
+                let put = |at: usize, value: T| {
+                    // SAFETY: within `packed`, which has an element for every
+                    // weight; no two blocks share one.
+                    unsafe { *target.get().add(start + at) = value };
+                };
+                let block = rows.len();
+                if self.phases == [1; 3] {
+                    // All taps in their order, which are contiguous.
                     for c in 0..self.channels {
-                        let to = start + (c * count + tap) * rows.len();
                         for (m, r) in rows.clone().enumerate() {
-                            let value = w.data[r * row + c * channel + number];
-                            // SAFETY: within `packed`, which has an element
-                            // for every weight; no two blocks share one.
-                            unsafe { *target.get().add(to + m) = value };
+                            let from = r * row + c * channel;
+                            let to = c * count * block + m;
+                            for (tap, &value) in w.data[from..from + count].iter().enumerate() {
+                                put(to + tap * block, value);
+                            }
                         }
                     }
-                    tap += 1;
-                });
+                } else {
+                    let mut tap = 0;
+                    taps.each(|number, _, _| {
+                        for c in 0..self.channels {
+                            for (m, r) in rows.clone().enumerate() {
+                                let value = w.data[r * row + c * channel + number];
+                                put((c * count + tap) * block + m, value);
+                            }
+                        }
+                        tap += 1;
+                    });
+                }
             });
         };
         if packed.len() > 1 << 16 {
@@ -168,13 +183,7 @@ impl<'a> Apply<'a> {
             return;
         }
         let layout = &piece.layout;
-        index.off.clear();
-        for c in 0..channels.len() {
-            let plane = c * layout.phases * layout.stride;
-            taps.each(|_, phase, shift| {
-                index.off.push(plane + layout.offset(&plan.axes, phase, shift));
-            });
-        }
+        index.offsets(taps, &plan.axes, layout, channels.len());
         for block in blocks {
             let rows = split(self.rows, self.blocks, block);
             let a = base + (rows.start * self.channels + channels.start * rows.len()) * count;
@@ -222,29 +231,32 @@ pub(super) fn fill<T: Dispatch>(
     let layout = &piece.layout;
     assert!(planes.len() >= channels.len() * layout.phases * layout.stride + SLACK);
     let line = axes[2].source;
-    let mut to = planes.as_mut_ptr();
-    for c in channels {
-        let from = &source.data[piece.sample * source.batch_stride + c * source.channel_stride..];
-        for r0 in 0..axes[0].source_phases {
-            for r1 in 0..axes[1].source_phases {
-                for r2 in 0..axes[2].source_phases {
+    let mut plane = 0;
+    for r0 in 0..axes[0].source_phases {
+        for r1 in 0..axes[1].source_phases {
+            for r2 in 0..axes[2].source_phases {
+                let axes = layout.fill(axes, piece, [r0, r1, r2]);
+                for (i, c) in channels.clone().enumerate() {
+                    let from = piece.sample * source.batch_stride + c * source.channel_stride;
+                    let to = (i * layout.phases + plane) * layout.stride;
                     let fill = Fill {
-                        from: from.as_ptr(),
+                        from: source.data[from..].as_ptr(),
                         samples: layout.samples,
                         sample: source.batch_stride,
-                        slice: axes[1].source * line,
+                        slice: plan.axes[1].source * line,
                         line,
-                        axes: layout.fill(axes, piece, [r0, r1, r2]),
-                        to,
+                        axes,
+                        to: planes[to..].as_mut_ptr(),
                         extent: layout.extent,
                         len: layout.stride,
+                        ahead: PREFETCH * source.channel_stride,
                     };
                     // SAFETY: `Kernels` of an available level; the source has
                     // the pixels that `fill` calls valid, the planes are
                     // large enough as asserted above.
                     unsafe { (kernels.fill)(&fill) };
-                    to = to.wrapping_add(layout.stride);
                 }
+                plane += 1;
             }
         }
     }

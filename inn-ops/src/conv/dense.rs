@@ -47,11 +47,7 @@ impl Product {
         let column_parts = n.div_ceil(COLUMNS).max(1);
         let total = m.saturating_mul(n).saturating_mul(k);
         let units = (2 * total / SMALL).clamp(1, UNITS);
-        let row_parts = units
-            .div_ceil(column_parts)
-            .min(m / ROWS.0)
-            .max(m.div_ceil(ROWS.1))
-            .max(1);
+        let row_parts = units.div_ceil(column_parts).min(m / ROWS.0).max(m.div_ceil(ROWS.1)).max(1);
         Product { m, n, k, row_parts, column_parts }
     }
 
@@ -140,32 +136,45 @@ impl Product {
 }
 
 /// Packs rows of the left matrix as `[inner][row]`.
-fn pack_a<T: Dispatch>(
-    a: Matrix<'_, T>,
-    rows: std::ops::Range<usize>,
-    inner: std::ops::Range<usize>,
-    packed: &mut [T],
-) {
-    let count = rows.len();
+fn pack_a<T: Dispatch>(a: Matrix<'_, T>, rows: std::ops::Range<usize>, inner: std::ops::Range<usize>, packed: &mut [T]) {
     if inner.is_empty() {
         return;
     }
-    for (m, r) in rows.enumerate() {
-        let from = r * a.row;
-        for (step, k) in packed[m..].iter_mut().step_by(count).zip(inner.clone()) {
-            *step = a.data[from + k * a.column];
+    // A known number of rows lets the compiler unroll the copy of a column.
+    match rows.len() {
+        4 => pack_rows::<T, 4>(a, rows.start, inner, packed),
+        5 => pack_rows::<T, 5>(a, rows.start, inner, packed),
+        6 => pack_rows::<T, 6>(a, rows.start, inner, packed),
+        7 => pack_rows::<T, 7>(a, rows.start, inner, packed),
+        8 => pack_rows::<T, 8>(a, rows.start, inner, packed),
+        9 => pack_rows::<T, 9>(a, rows.start, inner, packed),
+        count => {
+            for (m, r) in rows.enumerate() {
+                let from = r * a.row;
+                for (to, k) in packed[m..].iter_mut().step_by(count).zip(inner.clone()) {
+                    *to = a.data[from + k * a.column];
+                }
+            }
+        }
+    }
+}
+
+fn pack_rows<T: Dispatch, const MR: usize>(a: Matrix<'_, T>, row: usize, inner: std::ops::Range<usize>, packed: &mut [T]) {
+    let span = (inner.len() - 1) * a.column + 1;
+    let mut rows = [&a.data[..0]; MR];
+    for (m, from) in rows.iter_mut().enumerate() {
+        let start = (row + m) * a.row + inner.start * a.column;
+        *from = &a.data[start..start + span];
+    }
+    for (k, to) in packed.as_chunks_mut::<MR>().0.iter_mut().enumerate() {
+        for m in 0..MR {
+            to[m] = rows[m][k * a.column];
         }
     }
 }
 
 /// Packs columns of the right matrix as `[inner][column]`.
-fn pack_b<T: Dispatch>(
-    b: Matrix<'_, T>,
-    inner: std::ops::Range<usize>,
-    columns: std::ops::Range<usize>,
-    b_row: usize,
-    packed: &mut [T],
-) {
+fn pack_b<T: Dispatch>(b: Matrix<'_, T>, inner: std::ops::Range<usize>, columns: std::ops::Range<usize>, b_row: usize, packed: &mut [T]) {
     if inner.is_empty() {
         return;
     }

@@ -1,8 +1,8 @@
 //! Index lists of a box: where taps are read and where results go.
 
-use super::micro::StoreOp;
-use super::plan::{Axis, Piece};
 use super::geometry::Geometry;
+use super::micro::StoreOp;
+use super::plan::{Axis, Layout, Piece};
 use std::cell::RefCell;
 
 /// Lists that a thread reuses from box to box.
@@ -30,31 +30,20 @@ pub(crate) fn with_index<R>(body: impl FnOnce(&mut Index) -> R) -> R {
 /// Upper bound on the memory of the lists, in bytes.
 pub(crate) fn index_bytes(positions: usize, taps: usize) -> usize {
     // Vectors grow in powers of two.
-    2 * (taps * size_of::<usize>()
-        + positions * (size_of::<StoreOp>() + size_of::<u32>() + size_of::<(usize, usize)>() / 2)
-        + 64)
+    2 * (taps * size_of::<usize>() + positions * (size_of::<StoreOp>() + size_of::<u32>() + size_of::<(usize, usize)>() / 2) + 64)
 }
 
 impl Index {
     /// Lists the targets of a box for one phase; `sample` is the distance of
     /// samples in the target.
-    pub(crate) fn targets(
-        &mut self,
-        axes: &[Axis; 3],
-        piece: &Piece,
-        phase: [usize; 3],
-        sample: usize,
-        lanes: usize,
-    ) {
+    pub(crate) fn targets(&mut self, axes: &[Axis; 3], piece: &Piece, phase: [usize; 3], sample: usize, lanes: usize) {
         self.ops.clear();
         self.first.clear();
         let layout = &piece.layout;
         let range = |axis: usize| axes[axis].targets(piece.start[axis], piece.count[axis], phase[axis]);
         let [(lo0, hi0, base0), (lo1, hi1, base1), (lo2, hi2, base2)] = [range(0), range(1), range(2)];
         if lo2 < hi2 {
-            let at = |axis: usize, base: isize, position: usize| {
-                (base + (axes[axis].target_step * position) as isize) as usize
-            };
+            let at = |axis: usize, base: isize, position: usize| (base + (axes[axis].target_step * position) as isize) as usize;
             let step = axes[2].target_step;
             for s in 0..layout.samples {
                 for i0 in lo0..hi0 {
@@ -101,6 +90,22 @@ impl Index {
         }
     }
 
+    /// Lists the offsets of the taps, `[channel][tap]`.
+    pub(crate) fn offsets(&mut self, taps: Taps<'_>, axes: &[Axis; 3], layout: &Layout, channels: usize) {
+        self.off.clear();
+        if channels == 0 {
+            return;
+        }
+        taps.each(|_, phase, shift| self.off.push(layout.offset(axes, phase, shift)));
+        let count = self.off.len();
+        let plane = layout.phases * layout.stride;
+        for c in 1..channels {
+            for tap in 0..count {
+                self.off.push(self.off[tap] + c * plane);
+            }
+        }
+    }
+
     /// Lists the ranges of vectors that have a target.
     pub(crate) fn runs(&mut self) {
         self.runs.clear();
@@ -143,11 +148,7 @@ impl Taps<'_> {
         let g = self.g;
         let tap = |axis: usize, a: usize| {
             let s = g.stride[axis];
-            if self.adjoint {
-                (a * s + self.phase[axis], 0, (g.kernel[axis] - 1) / s - a)
-            } else {
-                (a, a % s, a / s)
-            }
+            if self.adjoint { (a * s + self.phase[axis], 0, (g.kernel[axis] - 1) / s - a) } else { (a, a % s, a / s) }
         };
         for a0 in 0..self.along(0) {
             let (t0, r0, d0) = tap(0, a0);

@@ -108,7 +108,7 @@ neon!(neon_f64, f64, crate::simd::neon::F64x2);
 
 table!(
     scalar_f32, f32, crate::simd::scalar::Quad<f32>,
-    panel: [(1, 4), (2, 4), (3, 3), (4, 2)], grad: 3, [1, 2, 3]
+    panel: [(1, 4), (2, 4), (3, 3), (4, 2)], grad: 2, [1, 2, 3, 4]
 );
 table!(
     scalar_f64, f64, crate::simd::scalar::Quad<f64>,

@@ -195,8 +195,12 @@ unsafe fn grad_tile<L: Lanes, const MR: usize, const NK: usize>(p: &Grad<'_, L::
         }
         for m in 0..MR {
             let to = p.to.add(m * p.row + k);
-            for j in 0..NK {
-                *to.add(j) += acc[m][j].reduce_sum();
+            if NK == 4 {
+                L::reduce_four([acc[m][0], acc[m][1 % NK], acc[m][2 % NK], acc[m][3 % NK]], to);
+            } else {
+                for j in 0..NK {
+                    *to.add(j) += acc[m][j].reduce_sum();
+                }
             }
         }
     }
@@ -226,9 +230,11 @@ pub(crate) struct Fill<T> {
     pub(crate) to: *mut T,
     /// Elements that lines cover; those past the last sample are zero.
     pub(crate) extent: usize,
-    /// Elements to write in total, zeros after `extent`. Whole vectors are
-    /// written, so that up to [`WRITE_AHEAD`] more may be overwritten.
+    /// Elements to write in total, zeros after `extent`; at least
+    /// [`WRITE_AHEAD`] more than `extent`.
     pub(crate) len: usize,
+    /// Distance in the source to fetch into the cache beforehand.
+    pub(crate) ahead: usize,
 }
 
 /// Fills a padded plane.
@@ -240,68 +246,127 @@ pub(crate) struct Fill<T> {
 #[inline(always)]
 pub(crate) unsafe fn fill<L: Lanes>(p: &Fill<L::Elem>) {
     let [a0, a1, a2] = p.axes;
-    let (mut sample, mut i0, mut i1) = (0, 0, 0);
+    let mut done = 0;
     // SAFETY: sources are only read where `valid` says that they exist, lines
-    // are written one after the other from the start of the plane.
+    // are written one after the other from the start of the plane, and the
+    // last one that `extent` cuts short has nothing but zeros after the cut.
     unsafe {
-        let mut done = 0;
-        while done < p.extent {
-            let to = p.to.add(done);
-            let pitch = a2.pitch.min(p.extent - done);
-            let inside = sample < p.samples
-                && (a0.valid.0..a0.valid.1).contains(&i0)
-                && (a1.valid.0..a1.valid.1).contains(&i1);
-            if inside {
-                let outer = (a0.start + (a0.step * i0) as isize) * p.slice as isize
-                    + (a1.start + (a1.step * i1) as isize) * p.line as isize;
-                let from = p.from.wrapping_add(p.sample * sample).wrapping_offset(outer);
-                fill_line::<L>(from, FillAxis { pitch, ..a2 }, to);
-            } else {
-                zeros::<L>(to, pitch);
-            }
-            done += pitch;
-            i1 += 1;
-            if i1 == a1.pitch {
-                i1 = 0;
-                i0 += 1;
-                if i0 == a0.pitch {
-                    i0 = 0;
-                    sample += 1;
+        for sample in 0..p.samples {
+            for i0 in 0..a0.pitch {
+                let left = (p.extent - done).div_ceil(a2.pitch);
+                let lines = left.min(a1.pitch);
+                let (lo, hi) = (a1.valid.0.min(lines), a1.valid.1.min(lines));
+                let inside = a0.valid.0 <= i0 && i0 < a0.valid.1 && lo < hi && a2.valid.0 < a2.valid.1;
+                if inside {
+                    let outer = (a0.start + (a0.step * i0) as isize) * p.slice as isize
+                        + (a1.start + (a1.step * lo) as isize) * p.line as isize
+                        + a2.start
+                        + (a2.step * a2.valid.0) as isize;
+                    let from = p.from.wrapping_add(p.sample * sample).wrapping_offset(outer);
+                    let to = p.to.add(done);
+                    zeros::<L>(to, lo * a2.pitch);
+                    let to = to.add(lo * a2.pitch);
+                    let line = a1.step * p.line;
+                    if a2.step == 1 {
+                        lines_dense::<L>(from, line, hi - lo, a2, to, p.ahead);
+                    } else {
+                        lines_strided::<L>(from, line, hi - lo, a2, to);
+                    }
+                    let end = (done + lines * a2.pitch).min(p.extent);
+                    let filled = done + hi * a2.pitch;
+                    zeros::<L>(p.to.add(filled), end.saturating_sub(filled));
+                    done = end;
+                } else {
+                    let end = (done + lines * a2.pitch).min(p.extent);
+                    zeros::<L>(p.to.add(done), end - done);
+                    done = end;
                 }
             }
         }
-        zeros::<L>(p.to.add(done), p.len - done);
+        // The rest, but not beyond: the next plane may be there already.
+        zeros::<L>(p.to.add(done), p.len - L::N - done);
+        L::zero().store(p.to.add(p.len - L::N));
     }
 }
 
+/// The lanes `lo..hi`, counted from lane `u`, as a mask.
+#[inline(always)]
+fn mask<L: Lanes>(lo: usize, hi: usize, u: usize) -> u32 {
+    let below = |end: usize| ((1u64 << end.saturating_sub(u).min(L::N)) - 1) as u32;
+    below(hi) & !below(lo)
+}
+
+/// Writes `count` lines whose valid elements are adjacent in the source, from
+/// `from` on.
+///
 /// # Safety
 ///
 /// As [`fill`].
 #[inline(always)]
-unsafe fn fill_line<L: Lanes>(from: *const L::Elem, axis: FillAxis, to: *mut L::Elem) {
+unsafe fn lines_dense<L: Lanes>(from: *const L::Elem, line: usize, count: usize, axis: FillAxis, to: *mut L::Elem, ahead: usize) {
+    let (lo, hi) = axis.valid;
+    let pitch = axis.pitch;
+    let mut from = from.wrapping_sub(lo);
+    let mut to = to;
+    // SAFETY: only valid elements are read. Vectors that reach past the end
+    // of a line are written before the next line is.
+    unsafe {
+        if pitch <= L::N {
+            let mask = mask::<L>(lo, hi, 0);
+            for _ in 0..count {
+                L::prefetch(from.wrapping_add(ahead));
+                L::load_masked(from, mask).store(to);
+                from = from.wrapping_add(line);
+                to = to.wrapping_add(pitch);
+            }
+            return;
+        }
+        // Full vectors from the first that has no zeros before it.
+        let head = lo.div_ceil(L::N) * L::N;
+        let tail = head.max(hi / L::N * L::N);
+        let (head_mask, tail_mask) = (mask::<L>(lo, hi, head.wrapping_sub(L::N)), mask::<L>(lo, hi, tail));
+        for _ in 0..count {
+            if head > 0 {
+                L::prefetch(from.wrapping_add(head - L::N + ahead));
+                zeros::<L>(to, head - L::N);
+                L::load_masked(from.wrapping_add(head - L::N), head_mask).store(to.add(head - L::N));
+            }
+            let mut u = head;
+            while u < tail {
+                L::prefetch(from.wrapping_add(u + ahead));
+                L::load(from.wrapping_add(u)).store(to.add(u));
+                u += L::N;
+            }
+            if u < pitch {
+                L::load_masked(from.wrapping_add(u), tail_mask).store(to.add(u));
+                u += L::N;
+                if u < pitch {
+                    zeros::<L>(to.add(u), pitch - u);
+                }
+            }
+            from = from.wrapping_add(line);
+            to = to.wrapping_add(pitch);
+        }
+    }
+}
+
+/// Writes `count` lines whose valid elements are `axis.step` apart in the
+/// source, from `from` on.
+///
+/// # Safety
+///
+/// As [`fill`].
+#[inline(always)]
+unsafe fn lines_strided<L: Lanes>(from: *const L::Elem, line: usize, count: usize, axis: FillAxis, to: *mut L::Elem) {
     let (lo, hi) = axis.valid;
     // SAFETY: only valid elements are read.
     unsafe {
-        if axis.step == 1 {
-            let from = from.wrapping_offset(axis.start);
-            let mut u = 0;
-            while u < axis.pitch {
-                let at = from.wrapping_add(u);
-                if u >= lo && u + L::N <= hi {
-                    L::load(at).store(to.add(u));
-                } else {
-                    let below = ((1u64 << lo.saturating_sub(u).min(L::N)) - 1) as u32;
-                    let upto = ((1u64 << hi.saturating_sub(u).min(L::N)) - 1) as u32;
-                    L::load_masked(at, upto & !below).store(to.add(u));
-                }
-                u += L::N;
-            }
-        } else {
+        for i in 0..count {
+            let to = to.add(i * axis.pitch);
+            let from = from.wrapping_add(i * line);
             zeros::<L>(to, axis.pitch);
-            let mut at = from.wrapping_offset(axis.start).wrapping_add(axis.step * lo);
             for u in lo..hi {
-                *to.add(u) = *at;
-                at = at.wrapping_add(axis.step);
+                *to.add(u) = *from.wrapping_add(axis.step * (u - lo));
             }
         }
     }
@@ -322,4 +387,3 @@ unsafe fn zeros<L: Lanes>(to: *mut L::Elem, len: usize) {
 
 /// Elements a vector store may write past the end of a line of a plane.
 pub(crate) const WRITE_AHEAD: usize = crate::simd::MAX_LANES;
-

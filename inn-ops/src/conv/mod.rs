@@ -45,8 +45,8 @@ mod geometry;
 mod index;
 mod kernels;
 mod micro;
-mod planes;
 mod plan;
+mod planes;
 mod scratch;
 mod weight;
 
@@ -242,9 +242,7 @@ pub fn scratch_bytes<T: ConvElement>(g: &Geometry, op: Op, threads: usize) -> us
     match op {
         Op::Forward if single => dense::scratch_bytes((batch, o, i), bytes, threads),
         Op::InputGradient if single => dense::scratch_bytes((batch, i, o), bytes, threads),
-        Op::WeightGradient if single && g.taps() == 1 => {
-            dense::scratch_bytes((o, i, batch), bytes, threads)
-        }
+        Op::WeightGradient if single && g.taps() == 1 => dense::scratch_bytes((o, i, batch), bytes, threads),
         Op::Forward => apply::scratch_bytes(&flat(g), false, kernels.panel.len(), bytes, threads),
         Op::InputGradient => apply::scratch_bytes(&flat(g), true, kernels.panel.len(), bytes, threads),
         Op::WeightGradient => weight::scratch_bytes(&flat(g), kernels.grad.len(), bytes, threads),

@@ -90,12 +90,7 @@ impl Axis {
         let up = |distance: isize| (distance.max(0) + step - 1) / step;
         let hi = up(self.source as isize - base).min(reach);
         let lo = up(-base).min(hi);
-        FillAxis {
-            pitch: 0,
-            valid: (lo as usize, hi as usize),
-            start: base,
-            step: self.source_step,
-        }
+        FillAxis { pitch: 0, valid: (lo as usize, hi as usize), start: base, step: self.source_step }
     }
 
     /// How many elements a line may share with the next.
@@ -137,9 +132,6 @@ pub(crate) struct Plan {
 
 /// Positions of a box at most; longer runs gain nothing.
 const MAX_POSITIONS: usize = 2048;
-/// Positions of a box at least, where the axes allow it, so that starting it
-/// and the ends of its lines cost little.
-const MIN_POSITIONS: usize = 192;
 /// Multiply-adds of a box at least, so that scheduling it costs little.
 const MIN_WORK: usize = 1 << 20;
 /// Boxes of a call, if it has enough work: enough to keep cores evenly busy.
@@ -149,22 +141,17 @@ impl Plan {
     /// Plans the forward operation or, with `adjoint`, the input gradient.
     /// `work` is the number of multiply-adds per position, and `budget` the
     /// number of elements that the planes of all `channels` of a box should
-    /// not exceed if possible.
-    pub(crate) fn new(
-        g: &Geometry,
-        adjoint: bool,
-        channels: usize,
-        work: usize,
-        budget: usize,
-    ) -> Self {
+    /// not exceed if possible. Boxes have at least `least` positions, where the
+    /// axes and the budget allow it.
+    pub(crate) fn new(g: &Geometry, adjoint: bool, channels: usize, work: usize, budget: usize, least: usize) -> Self {
         let axis = if adjoint { Axis::input_gradient } else { Axis::forward };
         let axes = [axis(g, 0), axis(g, 1), axis(g, 2)];
         let total = axes.iter().map(|axis| axis.count).product::<usize>() * g.batch;
-        let least = (MIN_WORK / work.max(1)).clamp(MIN_POSITIONS, MAX_POSITIONS);
-        let mut wanted = (total / BOXES).clamp(least, MAX_POSITIONS);
+        let even = (MIN_WORK / work.max(1)).clamp(least, MAX_POSITIONS);
+        let mut wanted = (total / BOXES).clamp(even, MAX_POSITIONS);
         loop {
             let plan = Self::with_positions(axes, g.batch, wanted);
-            if wanted <= MIN_POSITIONS || plan.channel_len * channels <= budget {
+            if wanted <= least / 2 || plan.channel_len * channels <= budget {
                 return plan;
             }
             wanted = wanted * 3 / 4;
@@ -173,8 +160,7 @@ impl Plan {
 
     fn with_positions(axes: [Axis; 3], batch: usize, wanted: usize) -> Self {
         let [e0, e1, e2] = axes.map(|axis| axis.count);
-        let mut plan =
-            Plan { axes, parts: [1; 3], batch, groups: 1, channel_len: 0, positions: 0 };
+        let mut plan = Plan { axes, parts: [1; 3], batch, groups: 1, channel_len: 0, positions: 0 };
         if e0 * e1 * e2 <= wanted {
             // Whole samples, several at a time if they are small.
             let one = Layout::new(&axes, axes.map(|axis| axis.first), [e0, e1, e2], 1);
@@ -237,12 +223,7 @@ impl Plan {
             count[axis] = range.len();
         }
         let samples = split(self.batch, self.groups, group);
-        Piece {
-            sample: samples.start,
-            start,
-            count,
-            layout: Layout::new(&self.axes, start, count, samples.len()),
-        }
+        Piece { sample: samples.start, start, count, layout: Layout::new(&self.axes, start, count, samples.len()) }
     }
 }
 
@@ -304,9 +285,7 @@ impl Layout {
         }
         let dist = [pitch[1] * pitch[2], pitch[2], 1];
         let sample = pitch[0] * dist[0];
-        let extent = |n: [usize; 3]| {
-            samples.saturating_sub(1) * sample + (n[0] - 1) * dist[0] + (n[1] - 1) * dist[1] + n[2]
-        };
+        let extent = |n: [usize; 3]| samples.saturating_sub(1) * sample + (n[0] - 1) * dist[0] + (n[1] - 1) * dist[1] + n[2];
         let extent_all = extent(reach);
         // Whole cache lines, and an odd number of them: planes a power of two
         // apart would compete for the same few sets of the cache.

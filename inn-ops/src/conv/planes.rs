@@ -84,11 +84,7 @@ fn needed(batch: usize, channels: usize, plane: usize, strides: [usize; 2]) -> O
     last.checked_add((channels - 1).checked_mul(strides[1])?)?.checked_add(plane)
 }
 
-fn check_length(
-    array: &'static str,
-    found: usize,
-    needed: Option<usize>,
-) -> Result<(), ConvError> {
+fn check_length(array: &'static str, found: usize, needed: Option<usize>) -> Result<(), ConvError> {
     match needed {
         Some(count) if count <= found => Ok(()),
         _ => Err(ConvError::Length { array, needed, found }),
@@ -96,13 +92,7 @@ fn check_length(
 }
 
 impl<'a, T: ConvElement> Planes<'a, T> {
-    pub(super) fn check(
-        &self,
-        array: &'static str,
-        batch: usize,
-        channels: usize,
-        plane: usize,
-    ) -> Result<(), ConvError> {
+    pub(super) fn check(&self, array: &'static str, batch: usize, channels: usize, plane: usize) -> Result<(), ConvError> {
         let strides = [self.batch_stride, self.channel_stride];
         check_length(array, self.data.len(), needed(batch, channels, plane, strides))
     }
@@ -114,13 +104,7 @@ impl<'a, T: ConvElement> Planes<'a, T> {
 }
 
 impl<T: ConvElement> PlanesMut<'_, T> {
-    pub(super) fn check(
-        &self,
-        array: &'static str,
-        batch: usize,
-        channels: usize,
-        plane: usize,
-    ) -> Result<(), ConvError> {
+    pub(super) fn check(&self, array: &'static str, batch: usize, channels: usize, plane: usize) -> Result<(), ConvError> {
         let (b, c) = (self.batch_stride, self.channel_stride);
         let needed = needed(batch, channels, plane, [b, c]);
         check_length(array, self.data.len(), needed)?;
@@ -129,15 +113,9 @@ impl<T: ConvElement> PlanesMut<'_, T> {
         }
         // The planes of one axis must fit between those of the other. With
         // the length checked, the products do not overflow.
-        let channels_inside = (channels == 1 || c >= plane)
-            && (batch == 1 || b >= (channels - 1) * c + plane);
-        let batch_inside =
-            (batch == 1 || b >= plane) && (channels == 1 || c >= (batch - 1) * b + plane);
-        if channels_inside || batch_inside {
-            Ok(())
-        } else {
-            Err(ConvError::Overlap { array })
-        }
+        let channels_inside = (channels == 1 || c >= plane) && (batch == 1 || b >= (channels - 1) * c + plane);
+        let batch_inside = (batch == 1 || b >= plane) && (channels == 1 || c >= (batch - 1) * b + plane);
+        if channels_inside || batch_inside { Ok(()) } else { Err(ConvError::Overlap { array }) }
     }
 
     /// Sets all pixels to zero.

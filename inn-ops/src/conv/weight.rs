@@ -14,6 +14,9 @@ use rayon::prelude::*;
 /// Bytes that the planes of the inputs, and those of the output gradients, of
 /// a box may take each.
 const BUDGET: usize = 640 << 10;
+/// Positions of a box at least, which the sums over all lanes, at the end of
+/// every box, cost little compared to.
+const LEAST: usize = 1024;
 /// Units of work of a call, if it has enough of it.
 const UNITS: usize = 16;
 /// Elements of all partial sums, beyond a single one.
@@ -40,7 +43,7 @@ impl<'a> Weight<'a> {
         let weights = g.in_channels * g.taps();
         let work = weights * g.out_channels;
         let budget = BUDGET / bytes;
-        let plan = Plan::new(g, false, g.in_channels, work, budget);
+        let plan = Plan::new(g, false, g.in_channels, work, budget, LEAST);
         let chunks = g.in_channels.div_ceil((budget / plan.channel_len).max(1)).max(1);
         let blocks = g.out_channels.div_ceil(max_rows);
         let total = work.saturating_mul(g.batch * g.output_pixels());
@@ -52,14 +55,7 @@ impl<'a> Weight<'a> {
         let row_parts = units.div_ceil(slots).max(fit).clamp(1, blocks);
         // The output gradients of a box lie where its positions are, without
         // halo: beyond the positions of a line everything is zero.
-        let gy_axes = plan.axes.map(|axis| Axis {
-            source: axis.count,
-            source_step: 1,
-            source_shift: 0,
-            source_phases: 1,
-            halo: 0,
-            ..axis
-        });
+        let gy_axes = plan.axes.map(|axis| Axis { source: axis.count, source_step: 1, source_shift: 0, source_phases: 1, halo: 0, ..axis });
         let chunk = g.in_channels.div_ceil(chunks);
         Weight { g, plan, gy_axes, chunk, blocks, row_parts, slots, small }
     }
@@ -79,19 +75,11 @@ impl<'a> Weight<'a> {
     }
 
     /// Sums up one slot for some of the rows, into `sums[row][channel][tap]`.
-    fn unit<T: Dispatch>(
-        &self,
-        unit: usize,
-        kernels: &Kernels<T>,
-        x: Planes<'_, T>,
-        gy: Planes<'_, T>,
-        partials: Shared<T>,
-    ) {
+    fn unit<T: Dispatch>(&self, unit: usize, kernels: &Kernels<T>, x: Planes<'_, T>, gy: Planes<'_, T>, partials: Shared<T>) {
         let g = self.g;
         let (slot, part) = (unit / self.row_parts, unit % self.row_parts);
         let blocks = split(self.blocks, self.row_parts, part);
-        let rows = split(g.out_channels, self.blocks, blocks.start).start
-            ..split(g.out_channels, self.blocks, blocks.end - 1).end;
+        let rows = split(g.out_channels, self.blocks, blocks.start).start..split(g.out_channels, self.blocks, blocks.end - 1).end;
         let taps = Taps { g, adjoint: false, phase: [0; 3] };
         let columns = g.in_channels * g.taps();
         let sums = partials.get().wrapping_add(slot * g.out_channels * columns);
@@ -115,13 +103,7 @@ impl<'a> Weight<'a> {
                         for c0 in (0..g.in_channels).step_by(self.chunk) {
                             let channels = c0..(c0 + self.chunk).min(g.in_channels);
                             fill(&self.plan, &piece, kernels, x, channels.clone(), x_planes);
-                            index.off.clear();
-                            for c in 0..channels.len() {
-                                let plane = c * layout.phases * layout.stride;
-                                taps.each(|_, phase, shift| {
-                                    index.off.push(plane + layout.offset(&self.plan.axes, phase, shift));
-                                });
-                            }
+                            index.offsets(taps, &self.plan.axes, layout, channels.len());
                             for block in blocks.clone() {
                                 let block = split(g.out_channels, self.blocks, block);
                                 let grad = Grad {
@@ -147,21 +129,28 @@ impl<'a> Weight<'a> {
     }
 
     /// Adds up the slots of one row, in order, and writes it.
-    fn finish<T: Dispatch>(&self, o: usize, partials: &[T], gw: Shared<T>, strides: [usize; 2], accumulate: bool) {
-        let g = self.g;
-        let taps = g.taps();
-        for i in 0..g.in_channels {
-            for t in 0..taps {
-                let at = (o * g.in_channels + i) * taps + t;
-                let mut sum = T::ZERO;
-                for partial in partials.chunks_exact(g.out_channels * g.in_channels * taps) {
-                    sum += partial[at];
+    fn finish<T: Dispatch>(&self, o: usize, partials: Shared<T>, gw: Shared<T>, strides: [usize; 2], accumulate: bool) {
+        let columns = self.g.in_channels * self.g.taps();
+        let row = |slot: usize| partials.get().wrapping_add((slot * self.g.out_channels + o) * columns);
+        // SAFETY: the rows of output channel `o` are inside of `partials`,
+        // and of `gw`, as the callers checked, and this call alone has them.
+        unsafe {
+            let sums = std::slice::from_raw_parts_mut(row(0), columns);
+            for slot in 1..self.slots {
+                let others = std::slice::from_raw_parts(row(slot), columns);
+                for (sum, &other) in sums.iter_mut().zip(others) {
+                    *sum += other;
                 }
-                // SAFETY: inside of `gw`, as the callers checked; no two rows
-                // share an element.
-                unsafe {
-                    let to = gw.get().add(o * strides[0] + i * strides[1] + t);
-                    *to = if accumulate { *to + sum } else { sum };
+            }
+            for (i, taps) in sums.chunks_exact(self.g.taps()).enumerate() {
+                let to = gw.get().add(o * strides[0] + i * strides[1]);
+                let to = std::slice::from_raw_parts_mut(to, taps.len());
+                if accumulate {
+                    for (to, &tap) in to.iter_mut().zip(taps) {
+                        *to += tap;
+                    }
+                } else {
+                    to.copy_from_slice(taps);
                 }
             }
         }
@@ -191,13 +180,10 @@ pub(super) fn weight_gradient<T: Dispatch>(
         }
         let strides = [gw.batch_stride, gw.channel_stride];
         let gw = Shared::new(gw.data);
-        let partials = &*partials;
         if weight.slots * weights > 1 << 16 {
-            (0..g.out_channels)
-                .into_par_iter()
-                .for_each(|o| weight.finish(o, partials, gw, strides, accumulate));
+            (0..g.out_channels).into_par_iter().for_each(|o| weight.finish(o, shared, gw, strides, accumulate));
         } else {
-            (0..g.out_channels).for_each(|o| weight.finish(o, partials, gw, strides, accumulate));
+            (0..g.out_channels).for_each(|o| weight.finish(o, shared, gw, strides, accumulate));
         }
     });
 }

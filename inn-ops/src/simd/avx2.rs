@@ -100,6 +100,12 @@ macro_rules! lanes {
             }
 
             #[inline(always)]
+            fn prefetch(from: *const $elem) {
+                // SAFETY: a hint, which never faults; part of every x86-64.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+            }
+
+            #[inline(always)]
             unsafe fn load_masked(from: *const $elem, mask: u32) -> Self {
                 // SAFETY: see above.
                 Self(unsafe { $maskload(from, $mask(mask)) })

@@ -1,6 +1,6 @@
 //! Short vectors of `f32` and `f64` for the numerical kernels.
 //!
-//! [`Lanes`] is the small set of vector operations the kernels need; every
+//! `Lanes` is the small set of vector operations the kernels need; every
 //! instruction set implements it with the intrinsics of `std::arch`. Kernels
 //! are written once, generic over `Lanes` and `#[inline(always)]`, and then
 //! instantiated inside functions that carry the right `#[target_feature]`, so
@@ -47,11 +47,7 @@ impl Level {
                     && is_x86_feature_detected!("avx512vl")
             }
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => {
-                is_x86_feature_detected!("avx2")
-                    && is_x86_feature_detected!("fma")
-                    && is_x86_feature_detected!("popcnt")
-            }
+            Level::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("popcnt"),
             #[cfg(target_arch = "aarch64")]
             Level::Neon => std::arch::is_aarch64_feature_detected!("neon"),
             Level::Scalar => true,
@@ -148,6 +144,19 @@ pub(crate) trait Lanes: Copy {
     unsafe fn add(self, other: Self) -> Self;
     /// The sum of all lanes, in a fixed order.
     unsafe fn reduce_sum(self) -> Self::Elem;
+
+    /// Asks for memory that will be read soon; any address is allowed.
+    #[inline(always)]
+    fn prefetch(_from: *const Self::Elem) {}
+
+    /// Adds the sums of four vectors to four adjacent elements.
+    #[inline(always)]
+    unsafe fn reduce_four(vectors: [Self; 4], to: *mut Self::Elem) {
+        for (i, vector) in vectors.into_iter().enumerate() {
+            // SAFETY: the caller vouches for four elements.
+            unsafe { *to.add(i) += vector.reduce_sum() };
+        }
+    }
 
     /// Reads the lanes whose bit is set in `mask` from their place after
     /// `from`, the others are zero and their memory is not accessed.

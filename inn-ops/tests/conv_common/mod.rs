@@ -4,6 +4,9 @@
 
 use inn_ops::conv::{ConvElement, Geometry, Planes, PlanesMut};
 
+/// Batch, input and output channels, input pixels, kernel, stride and padding.
+pub type Shape = (usize, usize, usize, [usize; 3], [usize; 3], [usize; 3], [usize; 3]);
+
 /// Elements of the tests.
 pub trait Number: ConvElement {
     /// Largest acceptable relative error of a sum.
@@ -109,20 +112,12 @@ impl<T: Number> Window<T> {
     }
 
     pub fn planes(&self) -> Planes<'_, T> {
-        Planes {
-            data: &self.data[self.range()],
-            batch_stride: self.batch_stride,
-            channel_stride: self.channel_stride,
-        }
+        Planes { data: &self.data[self.range()], batch_stride: self.batch_stride, channel_stride: self.channel_stride }
     }
 
     pub fn planes_mut(&mut self) -> PlanesMut<'_, T> {
         let range = self.range();
-        PlanesMut {
-            data: &mut self.data[range],
-            batch_stride: self.batch_stride,
-            channel_stride: self.channel_stride,
-        }
+        PlanesMut { data: &mut self.data[range], batch_stride: self.batch_stride, channel_stride: self.channel_stride }
     }
 
     pub fn values(&self) -> Vec<f64> {
@@ -184,9 +179,7 @@ impl<T: Number> Case<T> {
     fn each(&self, mut visit: impl FnMut(usize, usize, usize, usize, usize, usize)) {
         let g = &self.g;
         let place = |i: [usize; 3], n: [usize; 3]| (i[0] * n[1] + i[1]) * n[2] + i[2];
-        let indices = |n: [usize; 3]| {
-            (0..n[0]).flat_map(move |a| (0..n[1]).flat_map(move |b| (0..n[2]).map(move |c| [a, b, c])))
-        };
+        let indices = |n: [usize; 3]| (0..n[0]).flat_map(move |a| (0..n[1]).flat_map(move |b| (0..n[2]).map(move |c| [a, b, c])));
         for q in indices(g.output) {
             for t in indices(g.kernel) {
                 let mut pixel = [0; 3];
@@ -256,9 +249,6 @@ pub fn check<T: Number>(what: &str, found: &Window<T>, wanted: &[(f64, f64)], be
     for (index, (&found, &(value, size))) in found.iter().zip(wanted).enumerate() {
         let before = before.as_ref().map_or(0.0, |before| before[index]);
         let error = (found - (value + before)).abs();
-        assert!(
-            error <= T::TOLERANCE * (size + before.abs()),
-            "{what}, element {index}: {found} instead of {}", value + before
-        );
+        assert!(error <= T::TOLERANCE * (size + before.abs()), "{what}, element {index}: {found} instead of {}", value + before);
     }
 }

@@ -1,0 +1,180 @@
+//! Fully connected conditioner.
+
+use super::Ports;
+use super::convolution::{BiasActivate, Convolution, SumChannels, activated, add_bias, pull_activation};
+use inn_core::{
+    Backend, Conditioner, Conv, Error, Facts, Gradients, Init, Inputs, Param, Result, Saved, Scope, Shape, Tensor, View, ViewMut,
+};
+use inn_ops::Activation;
+
+/// Settings of a [`DenseNet`].
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DenseConfig {
+    /// Width of each hidden layer; none makes the network affine.
+    pub hidden: Vec<usize>,
+    /// ρ, after each hidden layer.
+    pub activation: Activation,
+    /// Also after the last layer, as in the dense block of the original.
+    pub activated_head: bool,
+    /// Factor on the Glorot bound of the last layer's starting values. 0 starts a coupling as the identity.
+    pub last_gain: f64,
+    /// Pixels of a channel, when all channels and pixels of a sample are to be mixed as one long row. Without it each pixel is treated
+    /// alike, which for dense data is the same.
+    pub pixels: Option<usize>,
+}
+
+impl Default for DenseConfig {
+    /// Two hidden layers of 64, ReLU, a linear head that starts at zero.
+    fn default() -> Self {
+        Self { hidden: vec![64, 64], activation: Activation::default(), activated_head: false, last_gain: 0.0, pixels: None }
+    }
+}
+
+/// A multilayer perceptron on the channels of every pixel, or on a whole sample as one row.
+///
+/// ```text
+/// X_0 = x,    Y_i = W_i X_{i-1} + b_i,    X_i = ρ(Y_i),    out = Y_n   (or ρ(Y_n))
+/// ```
+/// VJP, from gY_n = gout (or ρ'(Y_n) ⊙ gout), for i = n .. 1: gW_i = gY_i X_{i-1}ᵀ, gb_i = Σ gY_i, gX_{i-1} = W_iᵀ gY_i,
+/// gY_{i-1} = ρ'(Y_{i-1}) ⊙ gX_{i-1}. A condition joins x at the first layer.
+#[derive(Clone, Debug)]
+pub struct DenseNet {
+    layers: Vec<(Convolution, Param)>,
+    widths: Vec<usize>,
+    activation: Activation,
+    activated_head: bool,
+    pixels: Option<usize>,
+    ports: Ports,
+}
+
+impl DenseNet {
+    /// Declares `layer0`, `layer1`, ... with a weight and a bias each.
+    ///
+    /// # Errors
+    /// A width of zero.
+    pub fn new(scope: &mut Scope<'_>, ports: Ports, config: &DenseConfig) -> Result<Self> {
+        // A flattened sample has as many channels as values, and no spatial axes.
+        let (factor, rank) = config.pixels.map_or((1, ports.rank), |pixels| (pixels, 0));
+        let mut widths = vec![ports.inputs * factor];
+        widths.extend(&config.hidden);
+        widths.push(ports.outputs * factor);
+        let mut layers = Vec::with_capacity(widths.len() - 1);
+        for (i, pair) in widths.windows(2).enumerate() {
+            let mut scope = scope.sub(format!("layer{i}"));
+            let condition = if i == 0 { ports.condition.map(|(index, channels)| (index, channels * factor)) } else { None };
+            let inner = Ports { inputs: pair[0], outputs: pair[1], rank, condition };
+            let gain = if i + 2 == widths.len() { config.last_gain } else { 1.0 };
+            let layer = Convolution::new(&mut scope, inner, 1, Conv { stride: 1, padding: 0 }, Init::Glorot { gain })?;
+            layers.push((layer, scope.vector("bias", pair[1], Init::Constant(0.0))?));
+        }
+        if config.pixels.is_some() && ports.condition.is_some() {
+            return Err(Error::config("pixels", "a flattened dense network reads no condition; expected `pixels` to be absent"));
+        }
+        let (activation, activated_head, pixels) = (config.activation, config.activated_head, config.pixels);
+        Ok(Self { layers, widths, activation, activated_head, pixels, ports })
+    }
+
+    /// The shape that the layers see.
+    fn seen(&self, shape: Shape) -> Shape {
+        if self.pixels.is_some() { Shape::rows(shape.batch(), shape.sample_len()) } else { shape }
+    }
+}
+
+impl Conditioner for DenseNet {
+    fn check(&self, facts: Facts<'_>, input: Shape) -> Result<Shape> {
+        if let Some(pixels) = self.pixels
+            && (input.pixels() != pixels || input.channels() != self.ports.inputs)
+        {
+            let expected = format!("{} channels of {pixels} pixels", self.ports.inputs);
+            return Err(Error::shape("input of a dense network", expected, input));
+        }
+        let mut shape = self.seen(input);
+        for (layer, bias) in &self.layers {
+            shape = layer.check(facts, shape)?;
+            facts.param(*bias)?;
+        }
+        Ok(input.with_channels(self.ports.outputs))
+    }
+
+    fn hidden_bytes(&self, input: Shape, element: usize) -> usize {
+        let hidden: usize = self.widths[1..self.widths.len() - 1].iter().sum();
+        let widest = self.widths.iter().max().copied().unwrap_or(0);
+        (hidden + 2 * widest) * self.seen(input).pixels() * element
+    }
+
+    fn forward<B: Backend>(&self, at: &Inputs<'_, B>, x: View<'_, B>, out: &mut ViewMut<'_, B>) -> Result<Saved<B>> {
+        let backend = at.backend();
+        let x = x.reshape(self.seen(x.shape()))?;
+        let mut out = out.reborrow();
+        out.reshape(self.seen(out.shape()))?;
+        let mut saved = Vec::with_capacity(self.layers.len());
+        let mut input: Option<Tensor<B>> = None;
+        for (i, (layer, bias)) in self.layers.iter().enumerate() {
+            let source = input.as_ref().map_or(x, Tensor::view);
+            let last = i + 1 == self.layers.len();
+            if last && !self.activated_head {
+                layer.forward(at, source, &mut out)?;
+                add_bias(at, *bias, &mut out)?;
+                break;
+            }
+            let mut y = layer.scratch(at, source.shape())?;
+            layer.forward(at, source, &mut y.view_mut())?;
+            let shape = y.shape();
+            let read = [at.param(*bias)?.over_pixels(shape)];
+            let kernel = BiasActivate(self.activation);
+            if last {
+                backend.zip(&kernel, shape, &read, &mut [y.view_mut().update(), out.set()], &mut [], &mut [])?;
+            } else {
+                let mut activated = Tensor::scratch(backend, shape)?;
+                backend.zip(&kernel, shape, &read, &mut [y.view_mut().update(), activated.view_mut().set()], &mut [], &mut [])?;
+                input = Some(activated);
+            }
+            saved.push(y);
+        }
+        Ok(Saved(saved))
+    }
+
+    fn vjp<B: Backend>(
+        &self,
+        at: &Inputs<'_, B>,
+        x: View<'_, B>,
+        saved: Saved<B>,
+        gout: &mut ViewMut<'_, B>,
+        gx: &mut ViewMut<'_, B>,
+        grads: &mut Gradients<'_, B>,
+    ) -> Result<()> {
+        let backend = at.backend();
+        let x = x.reshape(self.seen(x.shape()))?;
+        let mut gx = gx.reborrow();
+        gx.reshape(self.seen(gx.shape()))?;
+        let mut gout = gout.reborrow();
+        gout.reshape(self.seen(gout.shape()))?;
+        let mut saved = saved.0;
+
+        // The cotangent of Y_i, first that of the output.
+        let mut g = Tensor::scratch(backend, gout.shape())?;
+        g.view_mut().assign(backend, gout.view())?;
+        for (i, (layer, bias)) in self.layers.iter().enumerate().rev() {
+            let last = i + 1 == self.layers.len();
+            if last && !self.activated_head {
+                let shape = g.shape();
+                let sums = grads.theta.update(&[*bias])?;
+                backend.zip(&SumChannels, shape, &[g.view()], &mut [], &mut [sums], &mut [])?;
+            } else if let Some(y) = saved.pop() {
+                pull_activation(backend, self.activation, &y, &mut g, *bias, grads)?;
+            }
+            match saved.last() {
+                // X_{i-1} = ρ(Y_{i-1}) makes way for its own cotangent.
+                Some(y) => {
+                    let mut input = activated(backend, self.activation, y)?;
+                    layer.vjp_weight(at, input.view(), g.view(), grads)?;
+                    layer.transposed(at, g.view(), &mut input.view_mut(), inn_core::Write::Set)?;
+                    g = input;
+                }
+                None => layer.vjp(at, x, g.view(), &mut gx, grads)?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,30 @@
+//! Ranges of flat vectors, and parameters from them.
+
+use inn_core::{Backend, Layout, Params, Result, Shape, View, ViewMut, Window};
+use std::ops::Range;
+use std::sync::Arc;
+
+fn window(all: Window, range: Range<usize>) -> Window {
+    Window { shape: Shape::flat(range.len()), offset: all.offset + range.start * all.pixel_stride, ..all }
+}
+
+/// A range of a flat vector.
+pub fn part<B: Backend>(x: View<'_, B>, range: Range<usize>) -> Result<View<'_, B>> {
+    View::new(x.buffer(), window(x.window(), range))
+}
+
+/// A range of a flat vector, to write.
+pub fn part_mut<'b, B: Backend>(x: &'b mut ViewMut<'_, B>, range: Range<usize>) -> Result<ViewMut<'b, B>> {
+    let all = x.window();
+    ViewMut::new(x.buffer_mut(), window(all, range))
+}
+
+/// A vector over the parameters from the values of an arena, of which padding is left out.
+pub fn to_params<B: Backend>(backend: &B, layout: &Arc<Layout>, arena: View<'_, B>) -> Result<Params<B>> {
+    let mut params = Params::zeros(backend, layout)?;
+    for entry in layout.entries() {
+        let place = Window::contiguous(Shape::flat(entry.range().len()), entry.range().start);
+        ViewMut::new(params.buffer_mut(), place)?.assign(backend, part(arena, entry.range())?)?;
+    }
+    Ok(params)
+}

@@ -1,0 +1,178 @@
+//! Flows as densities: log-probabilities, samples, bits per dimension.
+
+use inn_core::kernel::UNIFORMS;
+use inn_core::memory::map_bytes;
+use inn_core::{Backend, Call, Direction, Element, Error, Given, Invertible, Kernel, Mapped, Params, Result, Scalar, Shape, Tensor, Trail};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+use std::f64::consts::{LN_2, PI};
+
+/// The density p(x) = N(f(x); 0, I) |det ∂f/∂x| of a flow f, with what the flow is given.
+///
+/// A preprocessing bijection in front of the flow, `(Rescale, Logit, flow)`, is part of f: the density is then that of the data before it.
+pub struct Density<'a, L, B: Backend> {
+    layer: &'a L,
+    params: &'a Params<B>,
+    given: Given<'a, B>,
+}
+
+/// Samples with their log-densities.
+pub struct Samples<B: Backend> {
+    /// The samples.
+    pub x: Tensor<B>,
+    /// ln p(x) for each, in nats.
+    pub log_prob: Vec<f64>,
+}
+
+impl<'a, L: Invertible, B: Backend> Density<'a, L, B> {
+    /// The density of `layer` at the parameters `params`.
+    pub fn new(layer: &'a L, params: &'a Params<B>, given: Given<'a, B>) -> Self {
+        Self { layer, params, given }
+    }
+
+    fn call(&self) -> Call<'a, L, B> {
+        Call::new(self.layer, self.params, self.given)
+    }
+
+    /// ln p(x) for each sample in nats, `(B, 1)`, on the device.
+    ///
+    /// # Errors
+    /// A shape that does not fit.
+    pub fn log_prob_on_device(&self, x: Tensor<B>) -> Result<Tensor<B>> {
+        let Mapped { state, mut logdet } = self.call().forward(x)?;
+        let shape = state.shape();
+        let backend = self.params.backend();
+        backend.zip(&StandardNormalLogDensity, shape, &[state.view()], &mut [], &mut [], &mut [logdet.view_mut().update()])?;
+        Ok(logdet)
+    }
+
+    /// ln p(x) for each sample in nats; waits for the device.
+    ///
+    /// # Errors
+    /// A shape that does not fit.
+    pub fn log_prob(&self, x: Tensor<B>) -> Result<Vec<f64>> {
+        self.log_prob_on_device(x)?.to_f64()
+    }
+
+    /// As many samples as `shape` has, x = f⁻¹(T z) with z standard normal, drawn from (seed, number of the sample).
+    ///
+    /// Sample i is the same whatever the batch: `first` counts the samples that were drawn before. The temperature T is 1 for samples
+    /// of p; below 1 they gather around its modes and no longer follow p.
+    ///
+    /// # Errors
+    /// A shape that does not fit.
+    pub fn sample(&self, shape: Shape, seed: u64, first: u64, temperature: f64) -> Result<Tensor<B>> {
+        let z = latent(self.params.backend(), self.call().check(Direction::Forward, shape)?, seed, first, temperature)?;
+        Ok(self.call().inverse(z)?.state)
+    }
+
+    /// Samples of p with their log-densities, in one pass: ln p(x) = ln N(z) - ln|det ∂x/∂z|.
+    ///
+    /// # Errors
+    /// A shape that does not fit.
+    pub fn sample_with_log_prob(&self, shape: Shape, seed: u64, first: u64) -> Result<Samples<B>> {
+        let backend = self.params.backend();
+        let z = latent(backend, self.call().check(Direction::Forward, shape)?, seed, first, 1.0)?;
+        let mut log_prob = Tensor::zeros(backend, Shape::per_sample(shape.batch()))?;
+        let domain = z.shape();
+        backend.zip(&StandardNormalLogDensity, domain, &[z.view()], &mut [], &mut [], &mut [log_prob.view_mut().update()])?;
+        let Mapped { state, logdet } = self.call().inverse(z)?;
+        log_prob.view_mut().axpy(backend, -1.0, logdet.view())?;
+        Ok(Samples { x: state, log_prob: log_prob.to_f64()? })
+    }
+
+    /// Draws `count` samples of the shape of `sample` (batch ignored) in chunks whose inverse pass fits into `budget` bytes, and hands each chunk
+    /// to `each`. Conditions have a batch of one: all samples share them. The samples do not depend on the budget.
+    ///
+    /// # Errors
+    /// Not even one sample fits the budget, a condition with a larger batch, a shape that does not fit, or what `each` returns.
+    pub fn sample_chunked(
+        &self,
+        sample: Shape,
+        count: usize,
+        seed: u64,
+        budget: usize,
+        mut each: impl FnMut(Tensor<B>) -> Result<()>,
+    ) -> Result<()> {
+        if let Some(condition) = self.given.conditions.iter().find(|c| c.shape().batch() != 1) {
+            return Err(Error::shape("condition of chunked samples", "a batch of 1", condition.shape()));
+        }
+        let chunk = self.chunk(sample, count, budget)?;
+        let mut first = 0;
+        while first < count {
+            let batch = chunk.min(count - first);
+            each(self.sample(sample.with_batch(batch), seed, first as u64, 1.0)?)?;
+            first += batch;
+        }
+        Ok(())
+    }
+
+    /// The largest number of samples, at most `count`, whose inverse pass fits into `budget` bytes.
+    ///
+    /// # Errors
+    /// Not even one fits, or the shape does not fit the flow.
+    pub fn chunk(&self, sample: Shape, count: usize, budget: usize) -> Result<usize> {
+        let conditions: Vec<Shape> = self.given.conditions.iter().map(Tensor::shape).collect();
+        let (backend, layout) = (self.params.backend(), self.params.layout());
+        let bytes = |batch: usize| map_bytes(backend, self.layer, layout, Direction::Inverse, sample.with_batch(batch), &conditions);
+        let one = bytes(1)?;
+        if one > budget {
+            return Err(Error::config("budget", format!("expected at least {one} bytes, which one sample takes, got {budget}")));
+        }
+        let (mut fits, mut too_many) = (1, count.max(1) + 1);
+        while fits + 1 < too_many {
+            let middle = fits + (too_many - fits) / 2;
+            if bytes(middle)? <= budget { fits = middle } else { too_many = middle }
+        }
+        Ok(fits)
+    }
+
+    /// The layer after which a batch is no longer finite, if there is one; for messages when a density is NaN.
+    ///
+    /// # Errors
+    /// A shape that does not fit.
+    pub fn first_bad_layer(&self, x: Tensor<B>) -> Result<Option<String>> {
+        let trail = Trail::new(0);
+        Call::new(self.layer, self.params, self.given.with_trail(&trail)).forward(x)?;
+        trail.first_bad_layer()
+    }
+}
+
+/// Standard normal numbers times `temperature`, each sample from a stream of its own.
+///
+/// # Errors
+/// The device has no room.
+pub fn latent<B: Backend>(backend: &B, shape: Shape, seed: u64, first: u64, temperature: f64) -> Result<Tensor<B>> {
+    let mut host = Vec::with_capacity(shape.len());
+    for sample in 0..shape.batch() as u64 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(first + sample);
+        host.extend((0..shape.sample_len()).map(|_| {
+            let z: f64 = StandardNormal.sample(&mut rng);
+            B::Elem::from_f64(temperature * z)
+        }));
+    }
+    Tensor::from_slice(backend, shape, &host)
+}
+
+/// Bits per dimension of a mean log-density in nats of samples with `dimensions` values: -ln p / (n ln 2).
+///
+/// For whole-number data (256 grey values) the density has to be that of the dequantized numbers in their own units: put
+/// [`Rescale::to_unit`](crate::preprocess::Rescale::to_unit) into the flow, and its log-determinant counts the ln 256 a dimension.
+pub fn bits_per_dim(mean_log_prob: f64, dimensions: usize) -> f64 {
+    -mean_log_prob / (dimensions as f64 * LN_2)
+}
+
+/// -z²/2 - ln(2π)/2, summed over a sample.
+#[derive(Clone, Copy)]
+struct StandardNormalLogDensity;
+impl Kernel for StandardNormalLogDensity {
+    const READ: usize = 1;
+    const UPDATE: usize = 0;
+    const SAMPLE_SUMS: usize = 1;
+    #[inline(always)]
+    fn eval<T: Scalar>(&self, _: &[T; UNIFORMS], z: &[T], _: &mut [T], _: &mut [T], sums: &mut [T]) {
+        sums[0] = T::constant(-0.5) * (z[0].square() + T::constant((2.0 * PI).ln()));
+    }
+}

@@ -1,0 +1,283 @@
+//! Conditions that are prepared once: pyramids, and the network that reads them.
+
+use inn_core::{
+    Architecture, Backend, Conditioner, Direction, Error, Facts, Gradients, Inputs, Invertible, Params, Result, Scope, Setup, Shape,
+    Squeeze, Tensor, View, ViewMut,
+};
+use inn_layers::ActNorm;
+use inn_layers::conditioner::{Net, NetConfig, Ports};
+
+use crate::glow::{Glow, GlowConfig};
+
+/// Settings of a [`Pyramid`].
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PyramidConfig {
+    /// Channels of the condition as it is given.
+    pub channels: usize,
+    /// A network at each level, trained with the flow; without one the condition is only normalized and squeezed, as in the original.
+    pub net: Option<NetConfig>,
+    /// Channels that each of these networks hands to the flow and to the next level.
+    pub features: usize,
+}
+
+impl Default for PyramidConfig {
+    /// One channel, no networks.
+    fn default() -> Self {
+        Self { channels: 1, net: None, features: 16 }
+    }
+}
+
+/// One condition for each level of a multiscale network, from a condition with the extents of the data.
+///
+/// ```text
+/// c_0 = squeeze(ActNorm(condition)),    d_l = N_l(c_l)  (or c_l),    c_{l+1} = squeeze(d_l);    level l reads d_l
+/// ```
+/// Backward, from the cotangents g_l of d_l, for l = L-1 .. 0: g = g_l + unsqueeze of what came from level l + 1, then through N_l; at the end
+/// through ActNorm. Nothing is kept from the forward pass but the d_l: hidden values are recomputed tile by tile.
+#[derive(Clone, Debug)]
+pub struct Pyramid {
+    normalize: ActNorm,
+    nets: Vec<Option<Net>>,
+    squeeze: Option<Squeeze>,
+}
+
+impl Pyramid {
+    /// Declares `normalize` and `level{l}` and answers the channels of each d_l.
+    fn new(
+        scope: &mut Scope<'_>,
+        config: &PyramidConfig,
+        levels: usize,
+        rank: usize,
+        squeeze: Option<Squeeze>,
+    ) -> Result<(Self, Vec<usize>)> {
+        let normalize = ActNorm::new(&mut scope.sub("normalize"), config.channels)?;
+        let (mut channels, mut nets, mut widths) = (config.channels, Vec::new(), Vec::new());
+        for level in 0..levels {
+            if squeeze.is_some() {
+                channels <<= rank;
+            }
+            let net = match &config.net {
+                Some(net) => {
+                    let ports = Ports::new(channels, config.features, rank);
+                    channels = config.features;
+                    Some(net.build(&mut scope.sub(format!("level{level}")), ports)?)
+                }
+                None => None,
+            };
+            nets.push(net);
+            widths.push(channels);
+        }
+        Ok((Self { normalize, nets, squeeze }, widths))
+    }
+
+    fn squeezed<B: Backend>(&self, backend: &B, dir: Direction, c: Tensor<B>) -> Result<Tensor<B>> {
+        let Some(squeeze) = self.squeeze else { return Ok(c) };
+        let mut c = c;
+        let shape = squeeze.output(dir, c.shape())?;
+        backend.squeeze(squeeze, dir, &mut c.view_mut())?;
+        c.reshape(shape)
+    }
+
+    fn normalized<B: Backend>(&self, at: &Inputs<'_, B>, raw: &Tensor<B>) -> Result<Tensor<B>> {
+        let mut c = raw.duplicate()?;
+        let mut logdet = Tensor::zeros(at.backend(), Shape::per_sample(c.shape().batch()))?;
+        self.normalize.map(Direction::Forward, at, &mut c.view_mut(), &mut logdet.view_mut())?;
+        Ok(c)
+    }
+
+    /// The shapes of d_0 .. d_{L-1}.
+    fn check(&self, facts: Facts<'_>, raw: Shape) -> Result<Vec<Shape>> {
+        let mut shape = self.normalize.check(Direction::Forward, facts, raw)?;
+        let mut shapes = Vec::with_capacity(self.nets.len());
+        for net in &self.nets {
+            if let Some(squeeze) = self.squeeze {
+                shape = squeeze.output(Direction::Forward, shape)?;
+            }
+            if let Some(net) = net {
+                shape = net.check(facts, shape)?;
+            }
+            shapes.push(shape);
+        }
+        Ok(shapes)
+    }
+
+    /// d_0 .. d_{L-1} for a batch of conditions.
+    fn encode<B: Backend>(&self, at: &Inputs<'_, B>, raw: &Tensor<B>) -> Result<Vec<Tensor<B>>> {
+        let backend = at.backend();
+        let mut current = self.normalized(at, raw)?;
+        let mut levels: Vec<Tensor<B>> = Vec::with_capacity(self.nets.len());
+        for net in &self.nets {
+            current = self.squeezed(backend, Direction::Forward, current)?;
+            if let Some(net) = net {
+                let mut out = Tensor::scratch(backend, net_output(net, at, current.shape())?)?;
+                for tile in tiles(backend, net, current.shape()) {
+                    net.forward(&at.tile(tile.clone()), current.view().samples(tile.clone()), &mut out.view_mut().samples(tile))?;
+                }
+                current = out;
+            }
+            levels.push(current);
+            // The next level squeezes in place what this one hands out.
+            current = match levels.last() {
+                Some(last) if levels.len() < self.nets.len() => last.duplicate()?,
+                _ => break,
+            };
+        }
+        Ok(levels)
+    }
+
+    /// Takes the cotangents of d_l back to the condition, into `grads`.
+    fn pull<B: Backend>(
+        &self,
+        at: &Inputs<'_, B>,
+        levels: &[Tensor<B>],
+        cotangents: Vec<Tensor<B>>,
+        grads: &mut Gradients<'_, B>,
+    ) -> Result<()> {
+        let backend = at.backend();
+        let raw = at.conditions.first().ok_or_else(|| Error::Missing { layer: "Pyramid".into(), what: "condition 0".into() })?;
+        let mut deeper: Option<Tensor<B>> = None;
+        for (level, mut g) in cotangents.into_iter().enumerate().rev() {
+            if let Some(deeper) = deeper {
+                g.view_mut().axpy(backend, 1.0, deeper.view())?;
+            }
+            if let Some(net) = &self.nets[level] {
+                let source = if level == 0 { self.normalized(at, raw)? } else { levels[level - 1].duplicate()? };
+                let source = self.squeezed(backend, Direction::Forward, source)?;
+                let mut gsource = Tensor::zeros(backend, source.shape())?;
+                let mut out = Tensor::scratch(backend, g.shape())?;
+                for tile in tiles(backend, net, source.shape()) {
+                    let at = at.tile(tile.clone());
+                    let x = source.view().samples(tile.clone());
+                    let saved = net.forward(&at, x, &mut out.view_mut().samples(tile.clone()))?;
+                    let (mut g, mut gsource) = (g.view_mut(), gsource.view_mut());
+                    net.vjp(&at, x, saved, &mut g.samples(tile.clone()), &mut gsource.samples(tile), grads)?;
+                }
+                g = gsource;
+            }
+            deeper = Some(self.squeezed(backend, Direction::Inverse, g)?);
+        }
+        let Some(mut g) = deeper else { return Ok(()) };
+        let mut c = self.normalized(at, raw)?;
+        let gl = Tensor::zeros(backend, Shape::per_sample(c.shape().batch()))?;
+        self.normalize.pull(Direction::Forward, at, &mut c.view_mut(), &mut g.view_mut(), gl.view(), grads)?;
+        grads.condition(0, 0..g.shape().batch())?.axpy(backend, 1.0, g.view())
+    }
+}
+
+/// Samples to treat at once, so that hidden values stay small.
+fn tiles<B: Backend>(backend: &B, net: &Net, input: Shape) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let step = backend.tile(net.hidden_bytes(input, size_of::<B::Elem>()), input.batch()).max(1);
+    (0..input.batch()).step_by(step).map(move |start| start..(start + step).min(input.batch()))
+}
+
+fn net_output<B: Backend>(net: &Net, at: &Inputs<'_, B>, input: Shape) -> Result<Shape> {
+    net.check(Facts { layout: at.theta.layout(), conditions: &[], operator: None }, input)
+}
+
+/// A network whose conditions are encoded first, with the gradient to the condition as it was given.
+///
+/// As a layer it takes the raw condition, encodes it in every call, and trains the encoder with the rest. To draw many samples for one condition,
+/// encode it once ([`encode`](Self::encode)) and call the [`inner`](Self::inner) network with the result.
+#[derive(Clone, Debug)]
+pub struct Encoded<L> {
+    encoder: Pyramid,
+    inner: L,
+}
+
+impl<L: Invertible> Encoded<L> {
+    /// The network that reads encoded conditions.
+    pub fn inner(&self) -> &L {
+        &self.inner
+    }
+
+    /// Encodes a condition, for calls of the [`inner`](Self::inner) network. A batch of one serves any number of samples.
+    ///
+    /// # Errors
+    /// A shape that does not fit.
+    pub fn encode<B: Backend>(&self, theta: &Params<B>, condition: &Tensor<B>) -> Result<Vec<Tensor<B>>> {
+        let facts = Facts { layout: theta.layout(), conditions: &[condition.shape()], operator: None };
+        self.encoder.check(facts, condition.shape())?;
+        let samples = 0..condition.shape().batch();
+        let at = Inputs { theta, conditions: std::slice::from_ref(condition), operator: None, trail: None, samples };
+        self.encoder.encode(&at, condition)
+    }
+
+    fn encoded<B: Backend>(&self, at: &Inputs<'_, B>) -> Result<Vec<Tensor<B>>> {
+        let raw = at.conditions.first().ok_or_else(|| Error::Missing { layer: "Encoded".into(), what: "condition 0".into() })?;
+        let samples = 0..raw.shape().batch();
+        self.encoder.encode(&Inputs { samples, ..at.clone() }, raw)
+    }
+}
+
+impl<L: Invertible> Invertible for Encoded<L> {
+    fn check(&self, dir: Direction, facts: Facts<'_>, input: Shape) -> Result<Shape> {
+        let raw = facts.condition("Encoded", 0, input.batch())?;
+        if raw.spatial() != input.spatial() {
+            return Err(Error::shape("condition 0", format!("the extents {:?} of the data", input.spatial()), raw));
+        }
+        let conditions = self.encoder.check(facts, raw)?;
+        self.inner.check(dir, Facts { conditions: &conditions, ..facts }, input)
+    }
+
+    fn map<B: Backend>(&self, dir: Direction, at: &Inputs<'_, B>, x: &mut ViewMut<'_, B>, logdet: &mut ViewMut<'_, B>) -> Result<()> {
+        let conditions = self.encoded(at)?;
+        self.inner.map(dir, &at.with_conditions(&conditions), x, logdet)
+    }
+
+    fn pull<B: Backend>(
+        &self,
+        dir: Direction,
+        at: &Inputs<'_, B>,
+        y: &mut ViewMut<'_, B>,
+        gy: &mut ViewMut<'_, B>,
+        gl: View<'_, B>,
+        grads: &mut Gradients<'_, B>,
+    ) -> Result<()> {
+        let conditions = self.encoded(at)?;
+        let mut cotangents = conditions.iter().map(|c| Tensor::zeros(at.backend(), c.shape())).collect::<Result<Vec<_>>>()?;
+        let mut inner = Gradients { theta: &mut *grads.theta, conditions: &mut cotangents };
+        self.inner.pull(dir, &at.with_conditions(&conditions), y, gy, gl, &mut inner)?;
+        self.encoder.pull(at, &conditions, cotangents, grads)
+    }
+
+    fn initialize<B: Backend>(&self, dir: Direction, at: &mut Setup<'_, B>, x: &mut ViewMut<'_, B>) -> Result<()> {
+        let raw = at.conditions.first().ok_or_else(|| Error::Missing { layer: "Encoded".into(), what: "condition 0".into() })?;
+        let mut normalized = raw.duplicate()?;
+        self.encoder.normalize.initialize(Direction::Forward, at, &mut normalized.view_mut())?;
+        let conditions = self.encoded(&at.inputs(raw.shape().batch()))?;
+        let mut inner = Setup { theta: &mut *at.theta, conditions: &conditions, operator: at.operator };
+        self.inner.initialize(dir, &mut inner, x)
+    }
+}
+
+/// Glow with a condition at every level (the conditional flow of Ardizzone et al. 2019, arXiv:1907.02392, on the layers of Glow).
+///
+/// ```text
+/// condition -> ActNorm -> squeeze -> (N_0) -> d_0 -> squeeze -> (N_1) -> d_1 ..
+///                                             |                           |
+/// x ------------------> squeeze -> K steps(.; d_0) -> split -> K steps(.; d_1) ..
+/// ```
+pub type ConditionalGlow = Encoded<Glow>;
+
+/// Settings of [`ConditionalGlow`].
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConditionalGlowConfig {
+    /// The flow.
+    pub flow: GlowConfig,
+    /// The condition and how it is encoded.
+    pub condition: PyramidConfig,
+}
+
+impl Architecture for ConditionalGlowConfig {
+    const KIND: &'static str = "conditional_glow";
+    type Network = ConditionalGlow;
+
+    fn build(&self, scope: &mut Scope<'_>) -> Result<ConditionalGlow> {
+        let flow = &self.flow;
+        let (encoder, widths) = Pyramid::new(&mut scope.sub("condition"), &self.condition, flow.levels, flow.rank, flow.squeeze)?;
+        let inner = flow.build_conditional(scope, &widths)?;
+        Ok(Encoded { encoder, inner })
+    }
+}

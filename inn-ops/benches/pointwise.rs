@@ -1,0 +1,2 @@
+//! Throughput of pointwise kernels.
+fn main() {}

@@ -1,0 +1,213 @@
+//! The CPU backend: which module answers which primitive.
+
+use crate::buffer::{CpuBuffer, Footprint, Pool};
+use crate::conv::{self, ConvElement, ConvError, Geometry, Op, Planes, PlanesMut};
+use crate::{squeeze, zip};
+use inn_core::error::expect_shape;
+use inn_core::primitive::{ConvKind, Primitive};
+use inn_core::view::{Update, View, ViewMut};
+use inn_core::{Backend, Conv, Direction, Element, Error, HostBackend, Kernel, Result, Shape, Squeeze, Window, Write};
+use std::sync::Arc;
+
+/// The element types of the CPU backend: `f32` and `f64`.
+pub trait CpuElement: Element + ConvElement + num_traits::Float + zip::Vectors {}
+impl CpuElement for f32 {}
+impl CpuElement for f64 {}
+
+/// The CPU as a device: `Cpu<f32>` or `Cpu<f64>`.
+///
+/// Kernels run in the widest instruction set that the machine has ([`simd::level`](crate::simd::level)) on the current rayon pool. Sums
+/// have a fixed tree that depends on shapes alone, so that any number of threads gives the same bits.
+///
+/// ```
+/// use inn_core::{Shape, Tensor};
+/// use inn_ops::Cpu;
+///
+/// let cpu = Cpu::new();
+/// let x = Tensor::<Cpu<f32>>::full(&cpu, Shape::new(2, 3, &[4, 4])?, 0.5)?;
+/// assert_eq!(x.to_vec()?, [0.5; 96]);
+/// # Ok::<(), inn_core::Error>(())
+/// ```
+pub struct Cpu<T: CpuElement = f32> {
+    pool: Arc<Pool<T>>,
+    poisoned: bool,
+}
+
+impl<T: CpuElement> Clone for Cpu<T> {
+    fn clone(&self) -> Self {
+        Self { pool: self.pool.clone(), poisoned: self.poisoned }
+    }
+}
+
+impl<T: CpuElement> Default for Cpu<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: CpuElement> std::fmt::Debug for Cpu<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cpu").field("name", &self.name()).field("footprint", &self.footprint()).finish()
+    }
+}
+
+/// Hidden values that [`Backend::tile`] aims at: what stays in a core's second-level cache.
+const TILE_BYTES: usize = 1 << 20;
+
+impl<T: CpuElement> Cpu<T> {
+    /// A backend with an empty pool. Clones share the pool.
+    pub fn new() -> Self {
+        Self { pool: Arc::default(), poisoned: false }
+    }
+
+    /// A backend that fills new storage with NaN, so that a test sees where unspecified contents are read.
+    pub fn poisoned() -> Self {
+        Self { pool: Arc::default(), poisoned: true }
+    }
+
+    /// Frees the buffers that are kept for reuse.
+    pub fn trim(&self) {
+        self.pool.trim();
+    }
+
+    /// What the buffers hold.
+    pub fn footprint(&self) -> Footprint {
+        self.pool.footprint()
+    }
+
+    fn failed(&self, error: ConvError) -> Error {
+        Error::backend(self.name(), error)
+    }
+}
+
+/// The gate of the three convolutions.
+fn geometry(conv: Conv, x: Window, w: Window, y: Window) -> Result<Geometry> {
+    expect_shape("convolution output", conv.output(x.shape, w.shape)?, y.shape)?;
+    for (name, window) in [("convolution input", x), ("convolution weight", w), ("convolution output", y)] {
+        if window.pixel_stride != 1 && window.shape.pixels() > 1 {
+            return Err(Error::shape(name, "pixels without gaps", format!("{window:?}")));
+        }
+    }
+    let axes = |value: usize, missing: usize| std::array::from_fn(|axis| if axis + x.shape.rank() < 3 { missing } else { value });
+    Ok(Geometry {
+        batch: x.shape.batch(),
+        in_channels: x.shape.channels(),
+        out_channels: w.shape.batch(),
+        input: x.shape.extents(),
+        output: y.shape.extents(),
+        kernel: w.shape.extents(),
+        stride: axes(conv.stride, 1),
+        padding: axes(conv.padding, 0),
+    })
+}
+
+fn planes<'a, T: CpuElement>(view: &View<'a, Cpu<T>>) -> Planes<'a, T> {
+    let w = view.window();
+    let data = &view.buffer().as_slice()[w.offset..w.end()];
+    Planes { data, batch_stride: w.batch_stride, channel_stride: w.channel_stride }
+}
+
+fn planes_mut<'a, T: CpuElement>(view: &'a mut ViewMut<'_, Cpu<T>>) -> PlanesMut<'a, T> {
+    let w = view.window();
+    let data = &mut view.buffer_mut().as_mut_slice()[w.offset..w.end()];
+    PlanesMut { data, batch_stride: w.batch_stride, channel_stride: w.channel_stride }
+}
+
+impl<T: CpuElement> Backend for Cpu<T> {
+    type Elem = T;
+    type Buffer = CpuBuffer<T>;
+
+    fn name(&self) -> String {
+        format!("cpu {}", T::NAME)
+    }
+
+    fn alloc(&self, len: usize) -> Result<CpuBuffer<T>> {
+        let buffer = self.pool.alloc(len);
+        let mut buffer = buffer.ok_or_else(|| Error::backend(self.name(), format!("no memory left for {len} elements")))?;
+        if self.poisoned {
+            buffer.as_mut_slice().fill(T::nan());
+        }
+        Ok(buffer)
+    }
+
+    fn upload(&self, host: &[T]) -> Result<CpuBuffer<T>> {
+        Ok(self.adopt(host.to_vec()))
+    }
+
+    fn read(&self, buffer: &CpuBuffer<T>) -> Result<Vec<T>> {
+        Ok(buffer.as_slice().to_vec())
+    }
+
+    fn len(buffer: &CpuBuffer<T>) -> usize {
+        buffer.as_slice().len()
+    }
+
+    fn zip<K: Kernel>(
+        &self,
+        kernel: &K,
+        domain: Shape,
+        read: &[View<'_, Self>],
+        update: &mut [Update<'_, Self>],
+        channel_sums: &mut [Update<'_, Self>],
+        sample_sums: &mut [Update<'_, Self>],
+    ) -> Result<()> {
+        zip::zip(self, kernel, domain, read, update, channel_sums, sample_sums)
+    }
+
+    fn conv(&self, conv: Conv, x: View<'_, Self>, w: View<'_, Self>, y: &mut ViewMut<'_, Self>, write: Write) -> Result<()> {
+        let g = geometry(conv, x.window(), w.window(), y.window())?;
+        conv::forward(&g, planes(&x), planes(&w), planes_mut(y), write == Write::Add).map_err(|e| self.failed(e))
+    }
+
+    fn conv_input(&self, conv: Conv, gy: View<'_, Self>, w: View<'_, Self>, gx: &mut ViewMut<'_, Self>, write: Write) -> Result<()> {
+        let g = geometry(conv, gx.window(), w.window(), gy.window())?;
+        conv::input_gradient(&g, planes(&gy), planes(&w), planes_mut(gx), write == Write::Add).map_err(|e| self.failed(e))
+    }
+
+    fn conv_weight(&self, conv: Conv, x: View<'_, Self>, gy: View<'_, Self>, gw: &mut ViewMut<'_, Self>, write: Write) -> Result<()> {
+        let g = geometry(conv, x.window(), gw.window(), gy.window())?;
+        conv::weight_gradient(&g, planes(&x), planes(&gy), planes_mut(gw), write == Write::Add).map_err(|e| self.failed(e))
+    }
+
+    fn squeeze(&self, squeeze: Squeeze, dir: Direction, x: &mut ViewMut<'_, Self>) -> Result<()> {
+        let window = x.window();
+        let shape = squeeze::squeeze(squeeze, dir, window, x.buffer_mut().as_mut_slice())?;
+        x.reshape(shape)
+    }
+
+    fn tile(&self, bytes: usize, batch: usize) -> usize {
+        (TILE_BYTES / bytes.max(1)).clamp(1, batch.max(1))
+    }
+
+    fn scratch(&self, primitive: &Primitive) -> usize {
+        match *primitive {
+            Primitive::Conv { kind, conv, x, w, y } => {
+                let window = |shape| Window::contiguous(shape, 0);
+                let op = match kind {
+                    ConvKind::Forward => Op::Forward,
+                    ConvKind::Input => Op::InputGradient,
+                    ConvKind::Weight => Op::WeightGradient,
+                };
+                let geometry = geometry(conv, window(x), window(w), window(y));
+                geometry.map_or(0, |g| conv::scratch_bytes::<T>(&g, op, rayon::current_num_threads()))
+            }
+            Primitive::Squeeze { squeeze, x, .. } => squeeze::scratch_bytes(squeeze, x, size_of::<T>()),
+            _ => 0,
+        }
+    }
+}
+
+impl<T: CpuElement> HostBackend for Cpu<T> {
+    fn slice(buffer: &CpuBuffer<T>) -> &[T] {
+        buffer.as_slice()
+    }
+    fn slice_mut(buffer: &mut CpuBuffer<T>) -> &mut [T] {
+        buffer.as_mut_slice()
+    }
+    fn adopt(&self, values: Vec<T>) -> CpuBuffer<T> {
+        self.pool.adopt(values)
+    }
+    fn release(buffer: CpuBuffer<T>) -> Vec<T> {
+        buffer.into_vec()
+    }
+}

@@ -1,0 +1,1 @@
+//! Householder reflections of the channels of every pixel, in one pass.
