@@ -1,15 +1,32 @@
 //! The pointwise map with sums.
+//!
+//! A call becomes rows of consecutive elements: the pixels of each channel of each sample, or, for dense data, the channels of each
+//! sample. Axes that no sum and no stride tells apart are merged first, so that small images and flat vectors have long rows too. Rows are
+//! cut into blocks, blocks are dealt to tasks, and a task evaluates the kernel on vectors.
+//!
+//! How the work is cut depends on shapes alone, and partial sums are added in the order of the blocks: any number of threads gives the same
+//! bits.
+
+mod block;
+mod elementary;
+mod vector;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub use vector::Vectors;
 
 use crate::cpu::{Cpu, CpuElement};
+use crate::simd;
+use block::{Block, Operand};
 use inn_core::backend::check_zip;
-use inn_core::kernel::MAX_OPERANDS;
 use inn_core::view::{Access, Update, View};
-use inn_core::{Kernel, Result, Scalar, Shape, Window};
+use inn_core::{Kernel, Result, Shape, Window};
+use rayon::prelude::*;
 
-/// Stand-in.
-pub trait Vectors {}
-impl Vectors for f32 {}
-impl Vectors for f64 {}
+/// Elements of a block at most: what a partial sum in the number type of the tensor covers.
+const BLOCK: usize = 4096;
+/// Elements of a task at least, where there are that many.
+const TASK: usize = 16384;
 
 pub(crate) fn zip<T: CpuElement, K: Kernel>(
     cpu: &Cpu<T>,
@@ -21,51 +38,175 @@ pub(crate) fn zip<T: CpuElement, K: Kernel>(
     sample_sums: &mut [Update<'_, Cpu<T>>],
 ) -> Result<()> {
     check_zip::<Cpu<T>, K>(cpu, domain, read, update, channel_sums, sample_sums)?;
-    const N: usize = 2 * MAX_OPERANDS;
-    let at = |w: &Window, b: usize, c: usize, p: usize| w.offset + b * w.batch_stride + c * w.channel_stride + p * w.pixel_stride;
-    let places = |updates: &[Update<'_, Cpu<T>>]| -> Vec<(usize, Window)> {
-        updates.iter().enumerate().flat_map(|(i, u)| u.windows().iter().map(move |&w| (i, w)).collect::<Vec<_>>()).collect()
-    };
-    let (up, cp, sp) = (places(update), places(channel_sums), places(sample_sums));
-    let zero = <T as Scalar>::zero();
-    let uniforms = kernel.uniforms().map(<T as Scalar>::constant);
-    let mut csum = vec![zero; K::CHANNEL_SUMS * domain.channels()];
-    for b in 0..domain.batch() {
-        let mut ssum = [zero; N];
+    let mut operands = Vec::with_capacity(K::READ + K::UPDATE);
+    for view in read {
+        operands.push(Operand::new(view.buffer().as_slice().as_ptr().cast_mut(), view.window(), true));
+    }
+    for update in update.iter_mut() {
+        let (base, old) = (update.buffer_mut().as_mut_slice().as_mut_ptr(), update.access() == Access::ReadWrite);
+        operands.extend(update.windows().iter().map(|&window| Operand::new(base, window, old)));
+    }
+    let grid = Grid::of::<K, T>(domain, &mut operands);
+    let sums = grid.run(kernel, &operands);
+    for (k, (u, w)) in places(channel_sums).into_iter().enumerate() {
+        let values = channel_sums[u].buffer_mut().as_mut_slice();
         for c in 0..domain.channels() {
-            for p in 0..domain.pixels() {
-                let mut r = [zero; N];
-                let mut u = [zero; N];
-                let (mut cs, mut ss) = ([zero; N], [zero; N]);
-                for (i, view) in read.iter().enumerate() {
-                    r[i] = view.buffer().as_slice()[at(&view.window(), b, c, p)];
-                }
-                for (i, (k, w)) in up.iter().enumerate() {
-                    if update[*k].access() == Access::ReadWrite {
-                        u[i] = update[*k].buffer().as_slice()[at(w, b, c, p)];
-                    }
-                }
-                let (read, cs_len, ss_len) = (&r[..K::READ], K::CHANNEL_SUMS, K::SAMPLE_SUMS);
-                kernel.eval(&uniforms, read, &mut u[..K::UPDATE], &mut cs[..cs_len], &mut ss[..ss_len]);
-                for (i, (k, w)) in up.iter().enumerate() {
-                    update[*k].buffer_mut().as_mut_slice()[at(w, b, c, p)] = u[i];
-                }
-                for i in 0..cs_len {
-                    csum[c * cs_len + i] += cs[i];
-                }
-                for i in 0..ss_len {
-                    ssum[i] += ss[i];
-                }
-            }
-        }
-        for (i, (k, w)) in sp.iter().enumerate() {
-            sample_sums[*k].buffer_mut().as_mut_slice()[at(w, b, 0, 0)] += ssum[i];
+            let at = w.offset + c * w.channel_stride;
+            values[at] = T::narrow(values[at].widen() + sums.channel[k * domain.channels() + c]);
         }
     }
-    for (i, (k, w)) in cp.iter().enumerate() {
-        for c in 0..domain.channels() {
-            channel_sums[*k].buffer_mut().as_mut_slice()[at(w, 0, c, 0)] += csum[c * K::CHANNEL_SUMS + i];
+    for (k, (u, w)) in places(sample_sums).into_iter().enumerate() {
+        let values = sample_sums[u].buffer_mut().as_mut_slice();
+        for b in 0..domain.batch() {
+            let at = w.offset + b * w.batch_stride;
+            values[at] = T::narrow(values[at].widen() + sums.sample[k * domain.batch() + b]);
         }
     }
     Ok(())
+}
+
+/// Each window with the number of its update.
+fn places<T: CpuElement>(updates: &[Update<'_, Cpu<T>>]) -> Vec<(usize, Window)> {
+    updates.iter().enumerate().flat_map(|(i, u)| u.windows().iter().map(move |&w| (i, w))).collect()
+}
+
+/// How a call is cut up.
+#[derive(Clone, Copy)]
+struct Grid {
+    batch: usize,
+    channels: usize,
+    /// Elements of a row.
+    row: usize,
+    /// The row runs over channels, so that channel sums have one value an element of it.
+    dense: bool,
+    /// Elements of a block of a row.
+    block: usize,
+    blocks: usize,
+    /// Rows of a task; a task keeps to one block of each.
+    rows_per_task: usize,
+    tasks_per_block: usize,
+}
+
+/// Sums, operand by operand.
+struct Sums {
+    channel: Vec<f64>,
+    sample: Vec<f64>,
+}
+
+/// A pointer to where tasks leave their sums, each in a place of its own.
+#[derive(Clone, Copy)]
+struct Shared<T>(*mut T);
+// SAFETY: tasks write to disjoint places, see `Grid::run`.
+unsafe impl<T: Send> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+impl Grid {
+    /// Chooses the rows and rewrites the strides of the operands to match.
+    fn of<K: Kernel, T>(domain: Shape, operands: &mut [Operand<T>]) -> Self {
+        let (mut batch, mut channels, mut row) = (domain.batch(), domain.channels(), domain.pixels());
+        let mut dense = false;
+        if row == 1 {
+            operands.iter_mut().for_each(|o| (o.element, o.channel) = (o.channel, 0));
+            (row, channels) = (channels, 1);
+            dense = K::CHANNEL_SUMS > 0;
+        } else if K::CHANNEL_SUMS == 0 && operands.iter().all(|o| channels == 1 || o.channel == row * o.element) {
+            operands.iter_mut().for_each(|o| o.channel = 0);
+            (row, channels) = (row * channels, 1);
+        }
+        if channels == 1 && K::SAMPLE_SUMS + K::CHANNEL_SUMS == 0 {
+            if row == 1 {
+                operands.iter_mut().for_each(|o| (o.element, o.batch) = (o.batch, 0));
+                (row, batch) = (batch, 1);
+            } else if operands.iter().all(|o| batch == 1 || o.batch == row * o.element) {
+                (row, batch) = (row * batch, 1);
+            }
+        }
+        let block = row.min(BLOCK);
+        let rows = batch * channels;
+        // A task of a dense call covers all rows that it can, since each has a vector of sums.
+        let rows_per_task = (TASK / block).clamp(1, rows);
+        Self {
+            batch,
+            channels,
+            row,
+            dense,
+            block,
+            blocks: row.div_ceil(block),
+            rows_per_task,
+            tasks_per_block: rows.div_ceil(rows_per_task),
+        }
+    }
+
+    fn run<T: CpuElement, K: Kernel>(&self, kernel: &K, operands: &[Operand<T>]) -> Sums {
+        let rows = self.batch * self.channels;
+        let tasks = self.tasks_per_block * self.blocks;
+        // For each block of each row: its sums, K::SAMPLE_SUMS and then, where they are not dense, K::CHANNEL_SUMS.
+        let per_row = K::SAMPLE_SUMS + if self.dense { 0 } else { K::CHANNEL_SUMS };
+        let mut row_sums = vec![T::default(); rows * self.blocks * per_row];
+        // For each task: a value for each element of its block.
+        let per_task = if self.dense { K::CHANNEL_SUMS * self.block } else { 0 };
+        let mut dense_sums = vec![T::default(); tasks * per_task];
+        let (row_out, dense_out) = (Shared(row_sums.as_mut_ptr()), Shared(dense_sums.as_mut_ptr()));
+        let level = simd::level();
+        let task = |t: usize| {
+            let (row_out, dense_out) = (row_out, dense_out);
+            let (k, group) = (t / self.tasks_per_block, t % self.tasks_per_block);
+            let first = group * self.rows_per_task;
+            let last = (first + self.rows_per_task).min(rows);
+            let start = k * self.block;
+            // SAFETY: the operands outlive the call and lie within their buffers, and windows that are written have no place twice
+            // and no place in common (`check_zip`). Each task has rows and a place for its sums that are no other task's.
+            let job = unsafe {
+                Block {
+                    kernel,
+                    operands,
+                    channels: self.channels,
+                    rows: first..last,
+                    elements: start..(start + self.block).min(self.row),
+                    row_sums: row_out.0.add((k * rows + first) * per_row),
+                    dense_sums: dense_out.0.add(t * per_task),
+                    dense: self.dense,
+                    stride: self.block,
+                }
+            };
+            T::with(level, job);
+        };
+        if tasks == 1 || rayon::current_num_threads() == 1 {
+            (0..tasks).for_each(task);
+        } else {
+            (0..tasks).into_par_iter().for_each(task);
+        }
+        self.combine::<T, K>(&row_sums, per_row, &dense_sums, per_task)
+    }
+
+    /// Adds partial sums in the order of blocks and rows.
+    fn combine<T: CpuElement, K: Kernel>(&self, row_sums: &[T], per_row: usize, dense_sums: &[T], per_task: usize) -> Sums {
+        let width = if self.dense { self.row } else { self.channels };
+        let mut sums = Sums { channel: vec![0.0; K::CHANNEL_SUMS * width], sample: vec![0.0; K::SAMPLE_SUMS * self.batch] };
+        if per_row > 0 {
+            let rows = self.batch * self.channels;
+            for (i, partial) in row_sums.chunks_exact(per_row).enumerate() {
+                let (b, c) = (i % rows / self.channels, i % rows % self.channels);
+                for (k, value) in partial[..K::SAMPLE_SUMS].iter().enumerate() {
+                    sums.sample[k * self.batch + b] += value.widen();
+                }
+                for (k, value) in partial[K::SAMPLE_SUMS..].iter().enumerate() {
+                    sums.channel[k * width + c] += value.widen();
+                }
+            }
+        }
+        if per_task > 0 {
+            for (t, partial) in dense_sums.chunks_exact(per_task).enumerate() {
+                let start = t / self.tasks_per_block * self.block;
+                let len = self.block.min(self.row - start);
+                for (k, values) in partial.chunks_exact(self.block).enumerate() {
+                    for (sum, value) in sums.channel[k * width + start..].iter_mut().zip(&values[..len]) {
+                        *sum += value.widen();
+                    }
+                }
+            }
+        }
+        sums
+    }
 }
