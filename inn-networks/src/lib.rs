@@ -18,7 +18,7 @@ pub mod glow;
 pub mod hyperbolic;
 pub mod optim;
 pub mod preprocess;
-// pub mod train;
+pub mod train;
 
 pub use density::{Density, bits_per_dim};
 pub use encoder::{ConditionalGlow, ConditionalGlowConfig, PyramidConfig};

@@ -63,6 +63,17 @@ impl Header {
             training: None,
         }
     }
+
+    /// Takes over what is known of the network.
+    pub fn describe(&mut self, description: &super::Description) {
+        let super::Description { kind, config, user } = description.clone();
+        (self.kind, self.config, self.user) = (kind, config, user);
+    }
+
+    /// What it says of the network.
+    pub fn description(&self) -> super::Description {
+        super::Description { kind: self.kind.clone(), config: self.config.clone(), user: self.user.clone() }
+    }
 }
 
 /// A tensor on its way into a file.

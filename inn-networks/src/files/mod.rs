@@ -115,23 +115,33 @@ pub fn save<A: Architecture, B: Backend>(
     metadata: &Metadata,
 ) -> Result<()> {
     let path = path.as_ref();
-    let (_, layout) = inn_core::Layout::build(|scope| config.build(scope))?;
-    if !layout.is_compatible(model.layout()) {
-        let describe = |l: &inn_core::Layout| format!("{} parameters of {} values", l.entries().len(), l.count());
-        let (expected, got) = (describe(&layout), describe(model.layout()));
-        return Err(Error::format(path, format!("the configuration builds another network: expected {expected}, got {got}")));
-    }
     let mut header = Header::new(Content::Network, model.is_initialized(), B::Elem::NAME);
-    header.kind = Some(A::KIND.into());
-    header.config = Some(config_value(path, config)?);
-    header.user = metadata.0.clone();
+    header.describe(&Description::new(config, model.layout(), metadata).map_err(|e| Error::format(path, e))?);
     let mut tensors: Vec<Stored> = Vec::new();
     weights::store("", model.params(), &mut tensors)?;
     archive::write(path, &header, &tensors)
 }
 
-pub(crate) fn config_value<A: Architecture>(path: &Path, config: &A) -> Result<Value> {
-    serde_json::to_value(config).map_err(|e| Error::format(path, format!("the configuration cannot be written: {e}")))
+/// What a file says of a network beside its weights.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Description {
+    pub kind: Option<String>,
+    pub config: Option<Value>,
+    pub user: BTreeMap<String, Value>,
+}
+
+impl Description {
+    /// Of the network that `config` builds, which has to have the parameters of `layout`.
+    pub fn new<A: Architecture>(config: &A, layout: &inn_core::Layout, metadata: &Metadata) -> Result<Self> {
+        let (_, built) = inn_core::Layout::build(|scope| config.build(scope))?;
+        if !built.is_compatible(layout) {
+            let describe = |l: &inn_core::Layout| format!("{} parameters of {} values", l.entries().len(), l.count());
+            let reason = format!("builds another network: expected {}, got {}", describe(layout), describe(&built));
+            return Err(Error::config("the configuration", reason));
+        }
+        let config = serde_json::to_value(config).map_err(|e| Error::config("the configuration", format!("cannot be written: {e}")))?;
+        Ok(Self { kind: Some(A::KIND.into()), config: Some(config), user: metadata.0.clone() })
+    }
 }
 
 /// Restores a network from a file of [`save`], or the current weights from a checkpoint whose trainer was told the configuration.

@@ -28,9 +28,20 @@ impl<B: Backend> Average<B> {
         Ok(Self { decay, updates, params })
     }
 
+    /// ρ.
+    pub fn decay(&self) -> f64 {
+        self.decay
+    }
+
     /// The averaged weights.
     pub fn params(&self) -> &Params<B> {
         &self.params
+    }
+
+    /// Becomes a copy of another average of the same network.
+    pub(crate) fn assign(&mut self, other: &Self) -> Result<()> {
+        self.updates = other.updates;
+        self.params.assign(&other.params)
     }
 
     /// How often [`update`](Self::update) was called.

@@ -45,6 +45,22 @@ impl<B: Backend> Moments<B> {
         Ok(Self { optimizer, steps, arenas, mask })
     }
 
+    /// Copies the moment vectors; answers the number of steps.
+    pub(crate) fn vectors_to(&self, into: &mut Vec<Params<B>>) -> Result<u64> {
+        if into.is_empty() {
+            *into = self.arenas.iter().map(Params::duplicate).collect::<Result<_>>()?;
+        } else {
+            into.iter_mut().zip(&self.arenas).try_for_each(|(copy, arena)| copy.assign(arena))?;
+        }
+        Ok(self.steps)
+    }
+
+    /// Back to what [`vectors_to`](Self::vectors_to) copied.
+    pub(crate) fn vectors_from(&mut self, from: &[Params<B>], steps: u64) -> Result<()> {
+        self.steps = steps;
+        self.arenas.iter_mut().zip(from).try_for_each(|(arena, copy)| arena.assign(copy))
+    }
+
     /// The rule.
     pub fn optimizer(&self) -> &Optimizer {
         &self.optimizer

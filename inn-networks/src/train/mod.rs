@@ -26,12 +26,13 @@
 //! let mut trainer = Trainer::new(model, Options { epochs: 2, batch: 50, ..Options::default() })?;
 //! let outcome = trainer.fit(&data, None, &mut ())?;
 //! assert_eq!(outcome.steps, 4);
-//! let model = trainer.into_model();
+//! let model = trainer.into_model()?;
 //! # Ok::<(), inn_core::Error>(())
 //! ```
 
 #[cfg(feature = "progress")]
 mod bar;
+mod batch;
 mod checkpoint;
 mod csv;
 mod data;
@@ -53,6 +54,6 @@ pub use objective::{MaximumLikelihood, Objective};
 pub use observer::{Console, Observer, Progress, Record};
 pub use options::{LastBatch, Options};
 #[cfg(feature = "plot")]
-pub use plot::plot_losses;
+// pub use plot::plot_losses;
 pub use rand_chacha::ChaCha8Rng;
-pub use trainer::{Outcome, Stopped, Trainer};
+pub use trainer::{Every, Outcome, Stopped, Trainer};

@@ -1,0 +1,145 @@
+//! Memory of a gradient step, counted by the allocator: it does not grow with depth, and `peak_bytes` says what it is.
+
+use inn_core::{Architecture, Given, Layout, Shape, Tensor, gradient_memory};
+use inn_layers::conditioner::{NetConfig, ResidualConfig, SymmetricConfig};
+use inn_layers::glow::StepConfig;
+use inn_networks::hyperbolic::HyperbolicLayerConfig;
+use inn_networks::{ConditionalGlowConfig, GlowConfig, HyperbolicConfig, PyramidConfig};
+use inn_ops::Cpu;
+use std::alloc::{GlobalAlloc, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// The system's allocator with a count of bytes alive and their highest value.
+struct Counting;
+
+static ALIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+fn enter(bytes: usize) {
+    let alive = ALIVE.fetch_add(bytes, Relaxed) + bytes;
+    PEAK.fetch_max(alive, Relaxed);
+}
+
+// SAFETY: every call goes on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: std::alloc::Layout) -> *mut u8 {
+        enter(layout.size());
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn alloc_zeroed(&self, layout: std::alloc::Layout) -> *mut u8 {
+        enter(layout.size());
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: std::alloc::Layout) {
+        ALIVE.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+    unsafe fn realloc(&self, pointer: *mut u8, layout: std::alloc::Layout, new: usize) -> *mut u8 {
+        enter(new);
+        ALIVE.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(pointer, layout, new) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// What the allocator saw at most in a gradient step, parameters, gradients and input included, and what was predicted.
+struct Measured {
+    counted: usize,
+    predicted: usize,
+    parameters: usize,
+}
+
+impl Measured {
+    /// All but parameters and their gradients.
+    fn working(&self) -> usize {
+        self.counted - 2 * self.parameters
+    }
+}
+
+fn measure<A: Architecture>(config: &A, input: Shape, condition: Option<Shape>) -> Measured {
+    let conditions: Vec<Shape> = condition.into_iter().collect();
+    let step = || {
+        let start = ALIVE.load(Relaxed);
+        let cpu = Cpu::<f32>::new();
+        let model = config.model(&cpu, 0).unwrap();
+        let mut grads = model.zeros().unwrap();
+        let given: Vec<_> = conditions.iter().map(|&shape| Tensor::full(&cpu, shape, 0.3).unwrap()).collect();
+        let x = Tensor::full(&cpu, input, 0.1).unwrap();
+        let call = model.with(Given::conditions(&given));
+        // The peak of the step itself: starting values were drawn on the host.
+        PEAK.store(ALIVE.load(Relaxed), Relaxed);
+        let y = call.forward(x).unwrap();
+        let gy = y.state.duplicate().unwrap();
+        let gl = y.logdet.duplicate().unwrap();
+        call.backward(y.state, gy, &gl, &mut grads).unwrap();
+        let counted = PEAK.load(Relaxed) - start;
+        let memory = gradient_memory(&cpu, model.layer(), model.layout(), input, &conditions).unwrap();
+        Measured { counted, predicted: memory.total(), parameters: memory.parameters }
+    };
+    // What threads and kernels set up once is not part of a step.
+    step();
+    step()
+}
+
+fn glow(steps: usize, channels: usize) -> GlowConfig {
+    let net = NetConfig::Residual(ResidualConfig { hidden: 32, last_gain: 0.1, ..ResidualConfig::default() });
+    GlowConfig { channels, steps, step: StepConfig { net, ..StepConfig::default() }, ..GlowConfig::default() }
+}
+
+fn hyperbolic(depth: usize) -> HyperbolicConfig {
+    let block = SymmetricConfig { hidden: Some(8), alpha: 0.2, ..SymmetricConfig::default() };
+    HyperbolicConfig { channels: 8, rank: 3, layers: vec![HyperbolicLayerConfig::default(); depth], block }
+}
+
+fn expect_predicted(name: &str, m: &Measured) {
+    println!("{name}: counted {} bytes, predicted {}, parameters {}", m.counted, m.predicted, m.parameters);
+    assert!(m.counted <= m.predicted + m.predicted / 100, "{name}: {} bytes were predicted and {} used", m.predicted, m.counted);
+    assert!(m.counted * 10 >= m.predicted * 9, "{name}: {} bytes were predicted and only {} used", m.predicted, m.counted);
+}
+
+fn predicted_and_flat() {
+    let image = Shape::new(8, 3, &[96, 96]).unwrap();
+    let glows = [2, 16].map(|steps| measure(&glow(steps, 3), image, None));
+    glows.iter().for_each(|m| expect_predicted("Glow", m));
+
+    let volume = Shape::new(1, 16, &[32, 36, 32]).unwrap();
+    let hyperbolics = [6, 30].map(|depth| measure(&hyperbolic(depth), volume, None));
+    hyperbolics.iter().for_each(|m| expect_predicted("hyperbolic", m));
+
+    let net = NetConfig::Residual(ResidualConfig { hidden: 16, last_gain: 0.5, ..ResidualConfig::default() });
+    let condition = PyramidConfig { channels: 2, net: Some(net), features: 8 };
+    let conditional = |steps| ConditionalGlowConfig { flow: glow(steps, 1), condition: condition.clone() };
+    let (x, c) = (Shape::new(8, 1, &[64, 64]).unwrap(), Shape::new(8, 2, &[64, 64]).unwrap());
+    let conditionals = [2, 16].map(|steps| measure(&conditional(steps), x, Some(c)));
+    conditionals.iter().for_each(|m| expect_predicted("conditional Glow", m));
+
+    for (name, [shallow, deep]) in [("Glow", glows), ("hyperbolic", hyperbolics), ("conditional Glow", conditionals)] {
+        let (few, many) = (shallow.working(), deep.working());
+        assert!(many * 20 <= few * 21, "{name}: {few} bytes of working memory became {many} with depth");
+    }
+}
+
+fn a_plan_stores_nothing() {
+    // A network whose state alone would be 48 GiB is planned on any machine.
+    let (input, config) = (Shape::new(64, 3, &[8192, 8192]).unwrap(), glow(4, 3));
+    let cpu = Cpu::<f32>::new();
+    let (layer, layout) = Layout::build(|scope| inn_core::Architecture::build(&config, scope)).unwrap();
+    PEAK.store(ALIVE.load(Relaxed), Relaxed);
+    let before = ALIVE.load(Relaxed);
+    let memory = gradient_memory(&cpu, &layer, &layout, input, &[]).unwrap();
+    assert!(PEAK.load(Relaxed) - before < 1 << 20);
+    assert!(memory.total() > 2 * 4 * input.len() && memory.total() < 5 * 4 * input.len(), "{memory}");
+}
+
+/// One test, so that nothing else allocates meanwhile.
+#[test]
+fn memory_is_what_was_predicted_and_flat_in_depth() {
+    predicted_and_flat();
+    a_plan_stores_nothing();
+}
