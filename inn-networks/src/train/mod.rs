@@ -54,6 +54,6 @@ pub use objective::{MaximumLikelihood, Objective};
 pub use observer::{Console, Observer, Progress, Record};
 pub use options::{LastBatch, Options};
 #[cfg(feature = "plot")]
-// pub use plot::plot_losses;
+pub use plot::plot_losses;
 pub use rand_chacha::ChaCha8Rng;
 pub use trainer::{Every, Outcome, Stopped, Trainer};
