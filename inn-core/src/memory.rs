@@ -27,7 +27,7 @@ pub struct Memory {
     pub state: usize,
     /// Everything else at the worst moment: the cotangent, log-determinants, one layer's hidden values.
     pub workspace: usize,
-    /// What the backend's kernels hold beside its buffers.
+    /// What the backend's kernels add to the peak with what they hold beside its buffers.
     pub scratch: usize,
 }
 
@@ -95,8 +95,9 @@ pub fn gradient_memory<L: Invertible, B: Backend>(
     let gy = mapped.state.duplicate()?;
     let gl = mapped.logdet.duplicate()?;
     call.backward(mapped.state, gy, &gl, &mut grads)?;
-    let workspace = plan.meter.peak.load(Ordering::Relaxed) - parameters - gradients - state;
-    Ok(Memory { parameters, gradients, state, workspace, scratch: plan.meter.scratch.load(Ordering::Relaxed) })
+    let peak = plan.meter.peak.load(Ordering::Relaxed);
+    let scratch = plan.meter.peak_in_kernels.load(Ordering::Relaxed).saturating_sub(peak);
+    Ok(Memory { parameters, gradients, state, workspace: peak - parameters - gradients - state, scratch })
 }
 
 /// The bytes of one map (a forward or inverse pass) at its peak, parameters included: what sampling needs.
@@ -116,14 +117,15 @@ pub fn map_bytes<L: Invertible, B: Backend>(
     let x = Tensor::scratch(&plan, input)?;
     let conditions = conditions.iter().map(|&shape| Tensor::scratch(&plan, shape)).collect::<Result<Vec<_>>>()?;
     Call::new(layer, &theta, Given::conditions(&conditions)).map(dir, x)?;
-    Ok(plan.meter.peak.load(Ordering::Relaxed) + plan.meter.scratch.load(Ordering::Relaxed))
+    Ok(plan.meter.peak.load(Ordering::Relaxed).max(plan.meter.peak_in_kernels.load(Ordering::Relaxed)))
 }
 
 #[derive(Default)]
 struct Meter {
     live: AtomicUsize,
     peak: AtomicUsize,
-    scratch: AtomicUsize,
+    /// With what a kernel holds while it runs.
+    peak_in_kernels: AtomicUsize,
 }
 
 impl Meter {
@@ -153,7 +155,8 @@ impl Drop for PlanBuffer {
 
 impl<B: Backend> Plan<B> {
     fn note(&self, primitive: Primitive) {
-        self.meter.scratch.fetch_max(self.inner.scratch(&primitive), Ordering::Relaxed);
+        let held = self.meter.live() + self.inner.scratch(&primitive);
+        self.meter.peak_in_kernels.fetch_max(held, Ordering::Relaxed);
     }
 
     fn note_conv(&self, kind: ConvKind, conv: Conv, x: Shape, w: Shape, y: Shape) -> Result<()> {

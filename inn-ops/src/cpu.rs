@@ -51,8 +51,8 @@ impl<T: CpuElement> std::fmt::Debug for Cpu<T> {
     }
 }
 
-/// Hidden values that [`Backend::tile`] aims at: what stays in a core's second-level cache.
-const TILE_BYTES: usize = 1 << 20;
+/// Hidden values that [`Backend::tile`] aims at: what stays near a core while it is worked on, and large enough to keep every core busy.
+const TILE_BYTES: usize = 4 << 20;
 
 impl<T: CpuElement> Cpu<T> {
     /// A backend with an empty pool. Clones share the pool.
