@@ -38,6 +38,9 @@ impl Default for GlowConfig {
     }
 }
 
+/// Primitives that a device is given for one flow step with a residual block as its network: forward, inverse, backward. Pinned by a test.
+pub const DISPATCHES_OF_A_STEP: [usize; 3] = [0, 0, 0];
+
 impl GlowConfig {
     /// A flow on vectors of `channels` values: `steps` flow steps at one level.
     pub fn dense(channels: usize, steps: usize) -> Self {

@@ -23,8 +23,7 @@ pub(super) fn draw<B: Backend>(
     if let Some(shape) = shapes.iter().find(|shape| shape.sample_len() == 0) {
         return Err(Error::shape("shape of a sample", "a positive size in every axis", shape));
     }
-    let mut arrays: Vec<Vec<B::Elem>> =
-        shapes.iter().map(|shape| vec![B::Elem::default(); indices.len() * shape.sample_len()]).collect();
+    let mut arrays: Vec<Vec<B::Elem>> = shapes.iter().map(|shape| vec![B::Elem::default(); indices.len() * shape.sample_len()]).collect();
     let mut samples: Vec<(usize, Vec<&mut [B::Elem]>)> = indices.iter().map(|&i| (i, Vec::with_capacity(shapes.len()))).collect();
     for (array, shape) in arrays.iter_mut().zip(&shapes) {
         for ((_, parts), part) in samples.iter_mut().zip(array.chunks_exact_mut(shape.sample_len())) {
@@ -35,7 +34,10 @@ pub(super) fn draw<B: Backend>(
         let Some((x, conditions)) = parts.split_first_mut() else { return Ok(()) };
         data.draw(i, &mut rng(i), x, conditions)?;
         expect_finite(&format!("sample {i} as it was drawn"), x)?;
-        conditions.iter().enumerate().try_for_each(|(c, values)| expect_finite(&format!("condition {c} of sample {i} as it was drawn"), values))
+        conditions
+            .iter()
+            .enumerate()
+            .try_for_each(|(c, values)| expect_finite(&format!("condition {c} of sample {i} as it was drawn"), values))
     })?;
     let mut tensors = arrays.iter().zip(&shapes).map(|(array, shape)| Tensor::from_slice(backend, shape.with_batch(indices.len()), array));
     let x = tensors.next().unwrap_or_else(|| Err(Error::shape("batch", "samples", "none")))?;

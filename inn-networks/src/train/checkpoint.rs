@@ -56,7 +56,8 @@ pub(super) fn write<L: Invertible, B: Backend>(
     };
     let mut header = Header::new(Content::Checkpoint, model.is_initialized(), B::Elem::NAME);
     header.describe(description);
-    let value = serde_json::to_value(training).map_err(|e| inn_core::Error::format(path, format!("the settings cannot be written: {e}")))?;
+    let value =
+        serde_json::to_value(training).map_err(|e| inn_core::Error::format(path, format!("the settings cannot be written: {e}")))?;
     header.training = Some(value);
     let mut tensors: Vec<Stored> = Vec::new();
     weights::store(WEIGHTS, model.params(), &mut tensors)?;

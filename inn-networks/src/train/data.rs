@@ -99,9 +99,9 @@ impl<T: Element> Part<T> {
     fn sample(&self, index: usize) -> Result<&[T]> {
         let n = self.shape.len();
         let range = index.checked_mul(n).and_then(|start| Some(start..start.checked_add(n)?));
-        range.and_then(|range| self.values.get(range)).ok_or_else(|| {
-            Error::shape("number of a sample", format!("less than {}", self.values.len() / n), index)
-        })
+        range
+            .and_then(|range| self.values.get(range))
+            .ok_or_else(|| Error::shape("number of a sample", format!("less than {}", self.values.len() / n), index))
     }
 }
 

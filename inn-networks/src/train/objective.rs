@@ -46,14 +46,7 @@ pub trait Objective<L: Invertible, B: Backend>: Send + Sync {
 pub struct MaximumLikelihood;
 
 impl<L: Invertible, B: Backend> Objective<L, B> for MaximumLikelihood {
-    fn gradient(
-        &self,
-        call: Call<'_, L, B>,
-        x: Tensor<B>,
-        _: &[Tensor<B>],
-        weight: f64,
-        grads: &mut Params<B>,
-    ) -> Result<Tensor<B>> {
+    fn gradient(&self, call: Call<'_, L, B>, x: Tensor<B>, _: &[Tensor<B>], weight: f64, grads: &mut Params<B>) -> Result<Tensor<B>> {
         let backend = x.backend().clone();
         let Mapped { state: z, logdet } = call.forward(x)?;
         let shape = z.shape();

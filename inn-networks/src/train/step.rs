@@ -95,8 +95,7 @@ pub(super) fn mean_loss<L: Invertible, B: Backend>(
     let indices: Vec<usize> = (0..data.len()).collect();
     let mut sum = 0.0;
     for indices in indices.chunks(piece(options)) {
-        let Batch { x, conditions } =
-            draw(params.backend(), data, indices, |i| stream(options.seed, Purpose::HeldOut, 0, i as u64))?;
+        let Batch { x, conditions } = draw(params.backend(), data, indices, |i| stream(options.seed, Purpose::HeldOut, 0, i as u64))?;
         let call = Call::new(layer, params, Given::conditions(&conditions));
         sum += objective.losses(call, x, &conditions)?.to_f64()?.iter().sum::<f64>();
     }

@@ -257,8 +257,13 @@ impl<L: Invertible, B: Backend, O: Objective<L, B>> Trainer<L, B, O> {
                 Ok(record) => record,
                 Err(stopped) => return Ok(stopped),
             };
-            let progress =
-                Progress { step: step + 1, steps: total, epoch: epoch + 1, epochs: self.options.epochs, epoch_ends: within as u64 + 1 == length };
+            let progress = Progress {
+                step: step + 1,
+                steps: total,
+                epoch: epoch + 1,
+                epochs: self.options.epochs,
+                epoch_ends: within as u64 + 1 == length,
+            };
             if let Some(held_out) = held_out
                 && progress.epoch_ends
                 && (progress.epoch.is_multiple_of(self.options.evaluate_every) || progress.step == total)
