@@ -268,6 +268,8 @@ impl Invertible for Squeeze {
 /// to know nothing but the shape.
 #[derive(Clone, Debug)]
 pub struct Multiscale<L> {
+    /// Spatial axes of the data, which the numbers of channels depend on.
+    pub rank: usize,
     /// The scales, finest first.
     pub scales: Vec<Scale<L>>,
 }
@@ -358,6 +360,9 @@ fn squeezed<B: Backend, const N: usize>(
 
 impl<L: Invertible> Invertible for Multiscale<L> {
     fn check(&self, dir: Direction, facts: Facts<'_>, input: Shape) -> Result<Shape> {
+        if input.rank() != self.rank {
+            return Err(Error::shape("input of the network", format!("{} spatial axes", self.rank), input));
+        }
         let mut shape = input;
         for (i, scale) in self.scales.iter().enumerate() {
             if let Some(squeeze) = scale.squeeze {

@@ -164,8 +164,8 @@ fn bad_input_is_refused_by_name() {
     for (dims, part) in [
         (&[2, 3, 8][..], "spatial"),
         (&[2, 4, 8, 8], "channels"),
-        (&[2, 3, 7, 8], "even"),
-        (&[2, 3, 6, 8], "levels"),
+        (&[2, 3, 7, 8], "multiples of 4"),
+        (&[2, 3, 6, 8], "multiples of 4"),
         (&[0, 3, 8, 8], "positive"),
         (&[2, 3, 8, 8, 8, 8], "axes"),
     ] {
