@@ -32,6 +32,7 @@ pub mod shape;
 pub mod tensor;
 pub mod traced;
 pub mod trail;
+pub mod verify;
 pub mod view;
 
 pub use architecture::Architecture;

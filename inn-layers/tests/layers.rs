@@ -2,7 +2,7 @@
 //! channel counts, batch 1 and 3; then f32 against f64.
 
 use inn_core::verify::Verify;
-use inn_core::{Chain, Direction, Invertible, Layout, Result, Reversed, Scope, Shape, Squeeze};
+use inn_core::{Chain, Direction, Facts, Invertible, Layout, Result, Reversed, Scope, Shape, Squeeze};
 use inn_layers::conditioner::{
     DenseConfig, DenseNet, Head, NetConfig, Ports, ResNet, ResNetConfig, ResidualBlock, ResidualConfig, SymmetricBlock, SymmetricConfig,
 };
@@ -22,7 +22,9 @@ fn check<L: Invertible>(label: &str, shape: Shape, conditions: &[Shape], build: 
     let verify = harness().conditions(conditions);
     let report = verify.layer(&layer, &layout, shape).unwrap();
     report.check().unwrap_or_else(|e| panic!("{label} at {shape}:\n{e}"));
-    let report = verify.layer(&Reversed(&layer), &layout, shape).unwrap();
+    let facts = Facts { layout: &layout, conditions, operator: None };
+    let output = layer.check(Direction::Forward, facts, shape).unwrap();
+    let report = verify.layer(&Reversed(&layer), &layout, output).unwrap();
     report.check().unwrap_or_else(|e| panic!("reversed {label} at {shape}:\n{e}"));
     let report = verify.agrees_with(&Cpu::<f32>::new(), &layer, &layout, shape, 2e-4).unwrap();
     report.check().unwrap_or_else(|e| panic!("{label} at {shape}, f32 against f64:\n{e}"));

@@ -1,0 +1,187 @@
+//! The checks of first derivatives, the same for layers and conditioners.
+
+use super::Tolerances;
+use super::report::Report;
+use super::space::{Blocks, Draw, dot, norm, relative, worse};
+use crate::error::Result;
+
+/// A differentiable map of blocks to blocks, with the derivatives that are to be checked.
+pub(super) trait Subject {
+    /// Names of the blocks of a point.
+    fn names(&self) -> &[String];
+    /// The outputs.
+    fn value(&self, at: &Blocks) -> Result<Blocks>;
+    /// The transposed Jacobian applied to `cotangent`, by the code under test.
+    fn gradient(&self, at: &Blocks, cotangent: &Blocks) -> Result<Blocks>;
+    /// The Jacobian applied to `direction`, derived from the code under test.
+    fn tangent(&self, at: &Blocks, direction: &Blocks) -> Result<Blocks>;
+    /// Names of the outputs.
+    fn outputs(&self) -> &'static [&'static str];
+}
+
+/// Step sizes that the Taylor test starts at. Large ones suit smooth maps, small ones step over the kinks of others, and the last is for maps
+/// that hardly depend on the block.
+const STARTS: [f64; 5] = [1.0 / 256.0, 1.0 / 1024.0, 1.0 / 4096.0, 1.0 / 32768.0, LARGEST];
+const LARGEST: f64 = 1.0 / 16.0;
+/// Directions that the Taylor test may take: along one of them the second derivative may nearly vanish, and the third shows.
+const DIRECTIONS: usize = 3;
+/// Halvings of the Taylor test.
+const HALVINGS: usize = 4;
+/// Steps of central differences.
+const STEPS: [f64; 3] = [1.0 / 512.0, 1.0 / 8192.0, 1.0 / 131_072.0];
+
+/// Runs all checks of first derivatives of `subject` at the point `at` and adds them to the report.
+pub(super) fn check<S: Subject>(
+    subject: &S,
+    prefix: &str,
+    at: &Blocks,
+    draw: &mut Draw,
+    tolerances: &Tolerances,
+    report: &mut Report,
+) -> Result<()> {
+    let base = subject.value(at)?;
+    let residual = draw.like(&base);
+    let direction = draw.like(at);
+    let gradient = subject.gradient(at, &residual)?;
+    for (block, name) in subject.names().iter().enumerate() {
+        let d = direction.only(block);
+        let probe = Probe { subject, at, base: &base, residual: &residual, direction: &d };
+        let slope = gradient.dot(&d);
+        let mut order = probe.order(slope, tolerances.order)?;
+        for _ in 1..DIRECTIONS {
+            if order >= tolerances.order {
+                break;
+            }
+            let d = draw.like(at).only(block);
+            let again = Probe { direction: &d, ..probe }.order(gradient.dot(&d), tolerances.order)?;
+            order = order.max(again);
+        }
+        report.at_least(format!("{prefix}taylor in {name}"), order, tolerances.order);
+        report.at_most(format!("{prefix}slope in {name}"), probe.slope_error(slope)?, tolerances.differences);
+        let tangent = subject.tangent(at, &d)?;
+        let scale = tangent.scale(&residual) + norm(&d.0[block]) * norm(&gradient.0[block]);
+        report.at_most(format!("{prefix}jvp against vjp in {name}"), ratio(tangent.dot(&residual) - slope, scale), tolerances.dot);
+    }
+    let tangent = subject.tangent(at, &direction)?;
+    let scale = tangent.scale(&residual) + gradient.scale(&direction);
+    let gap = tangent.dot(&residual) - gradient.dot(&direction);
+    report.at_most(format!("{prefix}jvp against vjp, jointly"), ratio(gap, scale), tolerances.dot);
+    let rounding = 1e-9 * (1.0 + base.norm());
+    let errors = best(subject.outputs().len(), |h| {
+        let difference = central(h, |t| subject.value(&at.plus(t, &direction)))?;
+        Ok(difference.0.iter().zip(&tangent.0).map(|(a, b)| relative(a, b, rounding)).collect())
+    })?;
+    for (output, error) in subject.outputs().iter().zip(errors) {
+        report.at_most(format!("{prefix}jvp of the {output} against differences"), error, tolerances.differences);
+    }
+    Ok(())
+}
+
+/// a / b with 0 / 0 = 0.
+fn ratio(a: f64, b: f64) -> f64 {
+    if a == 0.0 { 0.0 } else { (a / b).abs() }
+}
+
+/// (f(h) - f(-h)) / 2h, extrapolated to O(h⁴) with h/2 (Richardson).
+pub(super) fn central(h: f64, f: impl Fn(f64) -> Result<Blocks>) -> Result<Blocks> {
+    let once = |h: f64| Ok(f(h)?.plus(-1.0, &f(-h)?).times(0.5 / h));
+    let (wide, narrow): (Blocks, Blocks) = (once(h)?, once(0.5 * h)?);
+    Ok(narrow.plus(1.0 / 3.0, &narrow.plus(-1.0, &wide)))
+}
+
+/// The least error of each of `count` quantities over the steps. A wrong derivative is wrong at every step; truncation, kinks and
+/// cancellation spoil some steps only.
+pub(super) fn best(count: usize, mut errors: impl FnMut(f64) -> Result<Vec<f64>>) -> Result<Vec<f64>> {
+    let mut least = vec![f64::NAN; count];
+    for h in STEPS {
+        for (least, error) in least.iter_mut().zip(errors(h)?) {
+            // The minimum of a number and NaN is the number.
+            *least = least.min(error);
+        }
+        if least.iter().all(|e| *e < 1e-8) {
+            break;
+        }
+    }
+    Ok(least)
+}
+
+/// The objective φ = ½ |F - a|² along a direction, with a chosen so that the residual at the base point is `residual`.
+#[derive(Clone, Copy)]
+struct Probe<'a, S> {
+    subject: &'a S,
+    at: &'a Blocks,
+    base: &'a Blocks,
+    residual: &'a Blocks,
+    direction: &'a Blocks,
+}
+
+impl<S: Subject> Probe<'_, S> {
+    /// φ(h) - φ(0), from the change of F: <r, ΔF> + ½ |ΔF|². The constant ½ |r|² never enters, so nothing large cancels.
+    fn change(&self, h: f64) -> Result<f64> {
+        let change = self.subject.value(&self.at.plus(h, self.direction))?.plus(-1.0, self.base);
+        Ok(change.dot(self.residual) + 0.5 * change.dot(&change))
+    }
+
+    /// What rounding alone can make of a change.
+    fn rounding(&self) -> f64 {
+        16.0 * f64::EPSILON * (self.residual.scale(self.base) + self.residual.norm())
+    }
+
+    /// The least observed order of |φ(h) - φ(0) - h slope| over [`HALVINGS`] halvings, at the start that suits the map best; infinite where
+    /// the remainder is nothing but rounding.
+    fn order(&self, slope: f64, enough: f64) -> Result<f64> {
+        let mut best = f64::NAN;
+        for start in STARTS {
+            let mut remainders = Vec::with_capacity(HALVINGS + 1);
+            for k in 0..=HALVINGS {
+                let h = start * 0.5f64.powi(k as i32);
+                remainders.push((self.change(h)? - h * slope).abs());
+            }
+            if remainders.iter().any(|r| !r.is_finite()) {
+                continue;
+            }
+            let exact = remainders.iter().all(|r| *r <= self.rounding());
+            if exact && start < LARGEST {
+                // Small steps leave nothing but rounding behind whenever the gradient is small; the largest decides.
+                continue;
+            }
+            let order = remainders.windows(2).map(|r| (r[0] / r[1]).log2()).fold(f64::INFINITY, f64::min);
+            best = best.max(if exact { f64::INFINITY } else { order });
+            if best >= enough {
+                break;
+            }
+        }
+        Ok(best)
+    }
+
+    /// |central difference of φ - slope|, relative to the size of the inner product that the slope is.
+    fn slope_error(&self, slope: f64) -> Result<f64> {
+        let errors = best(1, |h| {
+            let once = |h: f64| -> Result<(f64, f64)> {
+                let (plus, minus) = (self.change(h)?, self.change(-h)?);
+                Ok(((plus - minus) / (2.0 * h), (plus.abs() + minus.abs()) / (2.0 * h)))
+            };
+            let ((wide, _), (narrow, size)) = (once(h)?, once(0.5 * h)?);
+            let estimate = narrow + (narrow - wide) / 3.0;
+            let gap = (estimate - slope).abs();
+            let floor = self.rounding() / h;
+            Ok(vec![if gap <= floor { 0.0 } else { gap / (size + slope.abs()) }])
+        })?;
+        Ok(errors[0])
+    }
+}
+
+/// The largest of the gaps between outputs, for checks with one row.
+pub(super) fn gap(a: &Blocks, b: &Blocks, floor: f64) -> f64 {
+    a.0.iter().zip(&b.0).fold(0.0, |worst, (a, b)| worse(worst, super::space::deviation(a, b, floor)))
+}
+
+/// Whether two vectors agree to the last bit.
+pub(super) fn identical(a: &Blocks, b: &Blocks) -> bool {
+    a.is_finite() && a == b
+}
+
+/// <a, b> of single blocks, relative to |a| |b|.
+pub(super) fn adjoint_gap(ax: &[f64], y: &[f64], x: &[f64], aty: &[f64]) -> f64 {
+    ratio(dot(ax, y) - dot(x, aty), norm(ax) * norm(y) + norm(x) * norm(aty))
+}
