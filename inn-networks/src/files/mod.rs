@@ -65,12 +65,12 @@ pub(crate) const WEIGHTS: &str = "weights/";
 pub struct Metadata(BTreeMap<String, Value>);
 
 impl Metadata {
-    /// Keeps a value under a name, in the place of one that was there.
+    /// Keeps a value under a name, in the place of one that was there. JSON knows no numbers that are not finite: they become `null`, which
+    /// [`get`](Self::get) refuses as a number.
     ///
     /// # Errors
-    /// [`Error::Config`]: the value cannot be written as JSON, or holds a number that is not finite.
+    /// [`Error::Config`]: the value cannot be written as JSON.
     pub fn set<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<()> {
-        // `to_value` would turn a NaN into null without a word; the text form shows it.
         let value = serde_json::to_value(value).map_err(|e| Error::config(format!("metadata {name}"), e))?;
         self.0.insert(name.into(), value);
         Ok(())
@@ -139,7 +139,10 @@ impl Description {
             let reason = format!("builds another network: expected {}, got {}", describe(layout), describe(&built));
             return Err(Error::config("the configuration", reason));
         }
-        let config = serde_json::to_value(config).map_err(|e| Error::config("the configuration", format!("cannot be written: {e}")))?;
+        let fail = |e: serde_json::Error| Error::config("the configuration", format!("cannot be written as JSON and read again: {e}"));
+        let config = serde_json::to_value(config).map_err(fail)?;
+        // A number that is not finite is written as `null`.
+        A::deserialize(&config).map_err(fail)?;
         Ok(Self { kind: Some(A::KIND.into()), config: Some(config), user: metadata.0.clone() })
     }
 }
