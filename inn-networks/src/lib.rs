@@ -10,11 +10,13 @@
 //! | [`optim`] | optimizers, schedules, clipping, averages of weights |
 //! | [`train`] | the training loop |
 //! | [`files`] | one file that restores a network; checkpoints |
+//! | [`guide`] | write your own layer |
 
 pub mod density;
 pub mod encoder;
 pub mod files;
 pub mod glow;
+pub mod guide;
 pub mod hyperbolic;
 pub mod optim;
 pub mod preprocess;
