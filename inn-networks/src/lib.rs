@@ -10,6 +10,7 @@
 //! | [`optim`] | optimizers, schedules, clipping, averages of weights |
 //! | [`train`] | the training loop |
 //! | [`files`] | one file that restores a network; checkpoints |
+//! | [`import`] | weights of the original library, InvertibleNetworks.jl |
 //! | [`guide`] | write your own layer |
 
 pub mod density;
@@ -18,6 +19,7 @@ pub mod files;
 pub mod glow;
 pub mod guide;
 pub mod hyperbolic;
+pub mod import;
 pub mod optim;
 pub mod preprocess;
 pub mod train;

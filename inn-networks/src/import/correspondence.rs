@@ -1,0 +1,182 @@
+//! Which array of the original is which parameter of ours.
+
+use super::Array;
+use inn_core::{Backend, Element, Error, Layout, Params, Result, tensor::expect_finite};
+use std::sync::Arc;
+
+/// How an array of the original lies in a parameter of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// As it is.
+    Whole,
+    /// A kernel (c_out, c_in, ..) with every axis after the first two flipped.
+    Kernel,
+    /// A vector that is this row of a matrix.
+    Row(usize),
+}
+
+/// One array of the original.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Its name there, such as `CL[1,2].RB.W1`.
+    pub theirs: String,
+    /// The parameter that holds it, such as `level0.step1.coupling.conv1.weight`.
+    pub ours: String,
+    /// How it lies there.
+    pub form: Form,
+}
+
+/// The arrays of a layer or network of the original, in its order, and where each of them lies with us.
+///
+/// It maps whatever has one value for each parameter: weights, gradients, tangents. Layers are appended one after the other, each with the name that it
+/// has there and the scope that it has here; an empty name is the top.
+///
+/// ```
+/// use inn_networks::import::Correspondence;
+///
+/// let step = Correspondence::new().actnorm("AN", "actnorm").householder("CL.C", "mix").residual_block("CL.RB", "coupling");
+/// assert_eq!(step.slots()[2].theirs, "CL.C.v1");
+/// assert_eq!(step.slots()[5].ours, "coupling.conv1.weight");
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Correspondence(Vec<Slot>);
+
+impl Correspondence {
+    /// No arrays.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The arrays, in the order of the original.
+    pub fn slots(&self) -> &[Slot] {
+        &self.0
+    }
+
+    fn push(mut self, (theirs, ours): (&str, &str), arrays: &[(&str, &str, Form)]) -> Self {
+        let join = |path: &str, name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        self.0.extend(arrays.iter().map(|&(a, b, form)| Slot { theirs: join(theirs, a), ours: join(ours, b), form }));
+        self
+    }
+
+    /// `ActNorm`: s, b.
+    #[must_use]
+    pub fn actnorm(self, theirs: &str, ours: &str) -> Self {
+        self.push((theirs, ours), &[("s", "scale", Form::Whole), ("b", "bias", Form::Whole)])
+    }
+
+    /// `Conv1x1`: v1, v2, v3.
+    #[must_use]
+    pub fn householder(self, theirs: &str, ours: &str) -> Self {
+        let row = |name, i| (name, "vectors", Form::Row(i));
+        self.push((theirs, ours), &[row("v1", 0), row("v2", 1), row("v3", 2)])
+    }
+
+    /// `ResidualBlock`: W1, W2, W3, b1, b2.
+    #[must_use]
+    pub fn residual_block(self, theirs: &str, ours: &str) -> Self {
+        let arrays = [
+            ("W1", "conv1.weight", Form::Kernel),
+            ("W2", "conv2.weight", Form::Kernel),
+            ("W3", "conv3.weight", Form::Kernel),
+            ("b1", "conv1.bias", Form::Whole),
+            ("b2", "conv2.bias", Form::Whole),
+        ];
+        self.push((theirs, ours), &arrays)
+    }
+
+    /// `CouplingLayerGlow` and `ConditionalLayerGlow`: the mixing C and the residual block RB, with us `mix` and `coupling`.
+    #[must_use]
+    pub fn glow_coupling(self, theirs: &str, ours: &str) -> Self {
+        let join = |path: &str, name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        self.householder(&join(theirs, "C"), &join(ours, "mix")).residual_block(&join(theirs, "RB"), &join(ours, "coupling"))
+    }
+
+    /// `HyperbolicLayer`: W, b.
+    #[must_use]
+    pub fn hyperbolic_layer(self, theirs: &str, ours: &str) -> Self {
+        self.push((theirs, ours), &[("W", "weight", Form::Kernel), ("b", "bias", Form::Whole)])
+    }
+
+    /// Takes the arrays of the original into parameters of `layout`.
+    ///
+    /// # Errors
+    /// Another number of arrays, axes that do not fit, a value that is not finite or does not fit the element type, and a parameter
+    /// that no array sets.
+    pub fn load<B: Backend>(&self, backend: &B, layout: &Arc<Layout>, arrays: &[&Array]) -> Result<Params<B>> {
+        if arrays.len() != self.0.len() {
+            let names = self.0.first().zip(self.0.last()).map_or(String::new(), |(a, b)| format!(" ({} .. {})", a.theirs, b.theirs));
+            return Err(Error::shape("arrays of the original", format!("{} arrays{names}", self.0.len()), arrays.len()));
+        }
+        let mut host = vec![0.0; layout.len()];
+        let mut set = vec![false; layout.len()];
+        for (slot, array) in self.0.iter().zip(arrays) {
+            let place = self.place(layout, slot)?;
+            let name = format!("{} (our {})", slot.theirs, slot.ours);
+            if array.dims != place.dims || array.values.len() != place.range.len() {
+                return Err(Error::shape(name, format!("{:?}", place.dims), format!("{:?}", array.dims)));
+            }
+            expect_finite(&name, &array.values)?;
+            let narrowed: Vec<B::Elem> = array.values.iter().map(|&v| B::Elem::from_f64(v)).collect();
+            expect_finite(&name, &narrowed)?;
+            set[place.range.clone()].fill(true);
+            place.copy(&array.values, &mut host[place.range.clone()]);
+        }
+        match layout.entries().iter().find(|e| set[e.range()].iter().any(|set| !set)) {
+            None => Params::from_flat(backend, layout, &host),
+            Some(entry) => {
+                let reason = "no array of the original sets all of it; expected a network that the original has".into();
+                Err(Error::Parameter { name: entry.name().into(), reason })
+            }
+        }
+    }
+
+    /// The way back: parameters, or gradients of them, as arrays of the original. Waits for the device.
+    ///
+    /// # Errors
+    /// Parameters of another network.
+    pub fn store<B: Backend>(&self, params: &Params<B>) -> Result<Vec<Array>> {
+        let host = params.to_flat()?;
+        let array = |slot| {
+            let place = self.place(params.layout(), slot)?;
+            let mut values = vec![0.0; place.range.len()];
+            place.copy(&host[place.range.clone()], &mut values);
+            Ok(Array { dims: place.dims, values })
+        };
+        self.0.iter().map(array).collect()
+    }
+
+    fn place(&self, layout: &Layout, slot: &Slot) -> Result<Place> {
+        let refuse =
+            |reason: &str| Error::Parameter { name: slot.ours.clone(), reason: format!("{reason} for the original's {}", slot.theirs) };
+        let entry = layout.find(&slot.ours).ok_or_else(|| refuse("expected such a parameter"))?;
+        let (mut dims, mut range) = (entry.dims().to_vec(), entry.range());
+        let mut taps = 1;
+        match (slot.form, &dims[..]) {
+            (Form::Whole, _) => {}
+            (Form::Kernel, [_, _, kernel @ ..]) => taps = kernel.iter().product(),
+            (Form::Row(i), &[rows, columns]) if i < rows => {
+                range = range.start + i * columns..range.start + (i + 1) * columns;
+                dims = vec![columns];
+            }
+            (form, _) => return Err(refuse(&format!("expected a parameter that has the form {form:?}, got axes {dims:?}"))),
+        }
+        Ok(Place { dims, range, taps })
+    }
+}
+
+/// Where an array lies in a flat parameter vector.
+struct Place {
+    dims: Vec<usize>,
+    range: std::ops::Range<usize>,
+    /// Values that change their order: those of one kernel.
+    taps: usize,
+}
+
+impl Place {
+    /// Flipping every axis of a kernel is reversing its values, and its own inverse.
+    fn copy(&self, from: &[f64], to: &mut [f64]) {
+        for (from, to) in from.chunks(self.taps).zip(to.chunks_mut(self.taps)) {
+            from.iter().rev().zip(to).for_each(|(from, to)| *to = *from);
+        }
+    }
+}
