@@ -51,7 +51,7 @@ fn check_adjoint<T: Number>() {
         let (a, scale) = dot(&y, &case.y);
         let (b, _) = dot(&gx, &case.x);
         let (c, _) = dot(&gw, &case.w);
-        let bound = 100.0 * T::TOLERANCE * scale;
+        let bound = 10.0 * T::TOLERANCE * scale;
         assert!((a - b).abs() <= bound && (a - c).abs() <= bound, "{a} {b} {c} for {:?}", case.g);
     }
 }

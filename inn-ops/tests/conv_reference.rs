@@ -3,7 +3,7 @@
 
 mod conv_common;
 
-use conv_common::{Case, Number, Random, Shape, check};
+use conv_common::{Case, Number, Random, Shape, Window, check};
 use inn_ops::conv::{Geometry, forward_at, input_gradient_at, weight_gradient_at};
 use inn_ops::simd::Level;
 
@@ -13,6 +13,10 @@ fn check_case<T: Number>(level: Level, case: &Case<T>) {
     let (y, gx, gw) = (case.reference_y(), case.reference_gx(), case.reference_gw());
     for accumulate in [false, true] {
         let mut found = case.clone();
+        if !accumulate {
+            // What is overwritten must not be read.
+            [&mut found.x, &mut found.w, &mut found.y].map(Window::poison);
+        }
         forward_at(level, g, case.x.planes(), case.w.planes(), found.y.planes_mut(), accumulate).unwrap();
         check(&what("forward"), &found.y, &y, accumulate.then_some(&case.y));
         input_gradient_at(level, g, case.y.planes(), case.w.planes(), found.x.planes_mut(), accumulate).unwrap();
@@ -99,6 +103,25 @@ fn large_shapes() {
         }
         let case = Case::<f64>::new(&mut random, g, false);
         check_case(inn_ops::simd::level(), &case);
+    }
+}
+
+/// Channel counts around whole vectors and blocks of rows, in both roles, with
+/// few and many samples of few pixels, down to a single one (dense data).
+#[test]
+fn channels_and_batches() {
+    let mut random = Random(9);
+    for (n, k, p) in [(1, 1, 0), (1, 3, 1), (7, 1, 0), (7, 3, 1), (4, 2, 0)] {
+        for batch in [1, 2, 9] {
+            for (i, o) in [(1, 1), (1, 33), (33, 1), (15, 17), (16, 48), (17, 31), (8, 9), (5, 70), (49, 10), (64, 2)] {
+                let g = Geometry::new(batch, i, o, [1, n, n], [1, k, k], [1; 3], [0, p, p]).unwrap();
+                let (single, double) = (Case::<f32>::new(&mut random, g, true), Case::<f64>::new(&mut random, g, true));
+                for level in Level::available() {
+                    check_case(level, &single);
+                    check_case(level, &double);
+                }
+            }
+        }
     }
 }
 

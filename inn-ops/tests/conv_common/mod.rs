@@ -138,6 +138,11 @@ impl<T: Number> Window<T> {
         self.data.iter().map(|value| value.to_f64().to_bits()).collect()
     }
 
+    /// Makes the elements NaN too.
+    pub fn poison(&mut self) {
+        self.data.fill(T::from_f64(f64::NAN));
+    }
+
     /// Checks that the margins still are NaN.
     pub fn check_margins(&self) {
         let mut inside = vec![false; self.data.len()];
