@@ -2,7 +2,7 @@
 
 use crate::buffer::{CpuBuffer, Footprint, Pool};
 use crate::conv::{self, ConvElement, ConvError, Geometry, Op, Planes, PlanesMut};
-use crate::{squeeze, zip};
+use crate::{reflect, squeeze, zip};
 use inn_core::error::expect_shape;
 use inn_core::primitive::{ConvKind, Primitive};
 use inn_core::view::{Update, View, ViewMut};
@@ -177,6 +177,16 @@ impl<T: CpuElement> Backend for Cpu<T> {
 
     fn tile(&self, bytes: usize, batch: usize) -> usize {
         (TILE_BYTES / bytes.max(1)).clamp(1, batch.max(1))
+    }
+
+    fn takes(&self, primitive: &Primitive) -> bool {
+        matches!(primitive, Primitive::Reflect { .. })
+    }
+
+    fn reflect(&self, dir: Direction, v: View<'_, Self>, x: &mut ViewMut<'_, Self>) -> Result<bool> {
+        let window = x.window();
+        reflect::reflect(dir, v.buffer().as_slice(), v.window(), x.buffer_mut().as_mut_slice(), window)?;
+        Ok(true)
     }
 
     fn scratch(&self, primitive: &Primitive) -> usize {

@@ -9,7 +9,7 @@
 
 mod block;
 mod elementary;
-mod vector;
+pub(crate) mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 

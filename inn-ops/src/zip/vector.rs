@@ -18,6 +18,8 @@ pub trait Vector: Scalar {
     unsafe fn load(from: *const Self::Elem) -> Self;
     /// Writes `N` elements.
     unsafe fn store(self, to: *mut Self::Elem);
+    /// One number in all lanes.
+    fn splat(value: Self::Elem) -> Self;
 }
 
 /// The most lanes of any vector.
@@ -49,6 +51,10 @@ macro_rules! single {
                 // SAFETY: the caller vouches for one element.
                 unsafe { *to = self }
             }
+            #[inline(always)]
+            fn splat(value: $t) -> Self {
+                value
+            }
         }
     };
 }
@@ -56,7 +62,7 @@ single!(f32);
 single!(f64);
 
 /// An element type with its vectors.
-pub trait Vectors: Scalar + Default + Send + Sync + 'static {
+pub trait Vectors: Vector<Elem = Self> + Default + Send + Sync + 'static {
     /// Runs a job on the vectors of an instruction set.
     fn with(level: Level, job: impl Job<Self>);
     /// Widens a sum.

@@ -28,6 +28,11 @@ macro_rules! arithmetic {
                 // SAFETY: see the module; the caller vouches for the elements.
                 unsafe { $store(to, self.0) }
             }
+            #[inline(always)]
+            fn splat(value: $elem) -> Self {
+                // SAFETY: see the module.
+                Self(unsafe { $splat(value) })
+            }
         }
 
         $(impl $op for $name {
