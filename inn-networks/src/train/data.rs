@@ -33,12 +33,6 @@ pub trait Dataset<T: Element>: Sync {
     /// # Errors
     /// What keeps the sample from being drawn.
     fn draw(&self, index: usize, rng: &mut ChaCha8Rng, x: &mut [T], conditions: &mut [&mut [T]]) -> Result<()>;
-
-    /// ln|det| of what was done to the data before they came here, in nats a sample (mean over the set); 0 where they are as they were, or
-    /// where the preprocessing is a part of the flow. Only the bits per dimension depend on it.
-    fn log_det(&self) -> f64 {
-        0.0
-    }
 }
 
 impl<T: Element, D: Dataset<T> + ?Sized> Dataset<T> for &D {
@@ -54,9 +48,6 @@ impl<T: Element, D: Dataset<T> + ?Sized> Dataset<T> for &D {
     fn draw(&self, index: usize, rng: &mut ChaCha8Rng, x: &mut [T], conditions: &mut [&mut [T]]) -> Result<()> {
         (**self).draw(index, rng, x, conditions)
     }
-    fn log_det(&self) -> f64 {
-        (**self).log_det()
-    }
 }
 
 /// Arrays (sample, channel, up to three extents), whose values have been checked.
@@ -65,7 +56,6 @@ pub struct ArrayDataset<T> {
     len: usize,
     x: Part<T>,
     conditions: Vec<Part<T>>,
-    log_det: f64,
 }
 
 #[derive(Clone, Debug)]
@@ -121,7 +111,7 @@ impl<T: Element> ArrayDataset<T> {
     /// No samples, an array of other than 2 to 5 axes, or [`Error::NonFinite`] with the first sample that is not finite.
     pub fn new<D: Dimension>(x: Array<T, D>) -> Result<Self> {
         let (len, x) = Part::new("data", x)?;
-        Ok(Self { len, x, conditions: Vec::new(), log_det: 0.0 })
+        Ok(Self { len, x, conditions: Vec::new() })
     }
 
     /// With one condition more, (sample, channel, up to three extents); the first has number 0.
@@ -136,13 +126,6 @@ impl<T: Element> ArrayDataset<T> {
         }
         self.conditions.push(part);
         Ok(self)
-    }
-
-    /// With the ln|det| of its preprocessing, see [`Dataset::log_det`].
-    #[must_use]
-    pub fn with_log_det(mut self, log_det: f64) -> Self {
-        self.log_det = log_det;
-        self
     }
 }
 
@@ -162,9 +145,6 @@ impl<T: Element> Dataset<T> for ArrayDataset<T> {
             copy(&format!("condition {i}"), part.sample(index)?, to)?;
         }
         Ok(())
-    }
-    fn log_det(&self) -> f64 {
-        self.log_det
     }
 }
 
@@ -215,9 +195,6 @@ where
         self.inner.draw(index, rng, x, conditions)?;
         (self.vary)(rng, x, conditions)
     }
-    fn log_det(&self) -> f64 {
-        self.inner.log_det()
-    }
 }
 
 /// Some samples of a set.
@@ -262,9 +239,6 @@ impl<T: Element, D: Dataset<T>> Dataset<T> for Subset<D> {
             Some(&i) => self.inner.draw(i, rng, x, conditions),
             None => Err(Error::shape("number of a sample", format!("less than {}", self.indices.len()), index)),
         }
-    }
-    fn log_det(&self) -> f64 {
-        self.inner.log_det()
     }
 }
 

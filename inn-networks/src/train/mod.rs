@@ -40,6 +40,7 @@ mod guard;
 mod objective;
 mod observer;
 mod options;
+mod outcome;
 #[cfg(feature = "plot")]
 mod plot;
 mod random;
@@ -53,7 +54,8 @@ pub use data::{ArrayDataset, Dataset, Subset, Varied, split};
 pub use objective::{MaximumLikelihood, Objective};
 pub use observer::{Console, Observer, Progress, Record};
 pub use options::{LastBatch, Options};
+pub use outcome::{Every, Outcome, Stopped};
 #[cfg(feature = "plot")]
 pub use plot::plot_losses;
 pub use rand_chacha::ChaCha8Rng;
-pub use trainer::{Every, Outcome, Stopped, Trainer};
+pub use trainer::Trainer;

@@ -7,68 +7,15 @@ use super::guard::{self, LastGood};
 use super::objective::{MaximumLikelihood, Objective};
 use super::observer::{Observer, Progress, Record};
 use super::options::Options;
+use super::outcome::{Every, Outcome, Stopped};
 use super::random::{Purpose, order};
 use super::state::State;
 use super::step::{Evaluated, Selection, gradient, mean_loss};
 use crate::files::{Description, Metadata};
 use crate::optim::{Average, clip_scale};
 use inn_core::{Architecture, Backend, Error, Facts, Given, Invertible, Model, Params, Result};
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-
-/// When a checkpoint is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Every {
-    /// After every so many steps.
-    Steps(u64),
-    /// After every so many epochs.
-    Epochs(u64),
-}
-
-/// How a training ended.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Outcome {
-    /// Steps done in all, those before a [`resume`](Trainer::resume) included.
-    pub steps: u64,
-    /// Why it ended.
-    pub stopped: Stopped,
-    /// The best loss on held-out data and the step after which it was measured.
-    pub best: Option<(f64, u64)>,
-}
-
-/// Why a training ended.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Stopped {
-    /// All epochs are done.
-    Finished,
-    /// No better loss on held-out data for [`Options::patience`] evaluations.
-    Patience,
-    /// An [`Observer`] said so. [`Trainer::fit`] goes on from there.
-    Observer,
-    /// A loss or gradient was not finite. The weights are the last at which both were.
-    NonFinite {
-        /// The step, from 1, that could not be taken.
-        step: u64,
-        /// `"loss"` or `"gradient"`.
-        what: &'static str,
-        /// The layer whose output, or else the parameter whose gradient, was the first that was not finite.
-        layer: String,
-    },
-}
-
-impl fmt::Display for Stopped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Finished => f.write_str("all epochs are done"),
-            Self::Patience => f.write_str("the loss on held-out data no longer falls"),
-            Self::Observer => f.write_str("interrupted"),
-            Self::NonFinite { step, what, layer } => {
-                write!(f, "the {what} of step {step} is not finite, first at {layer}; a lower learning rate may help")
-            }
-        }
-    }
-}
 
 /// Trains a network.
 ///
@@ -271,9 +218,11 @@ impl<L: Invertible, B: Backend, O: Objective<L, B>> Trainer<L, B, O> {
                 let params = self.state.averaged(self.model.params());
                 let loss = mean_loss(self.model.layer(), params, &self.objective, &self.options, held_out)?;
                 record.held_out = Some(if loss.is_finite() { loss } else { f64::INFINITY });
+                if let Some(last) = self.state.records.last_mut() {
+                    last.held_out = record.held_out;
+                }
                 self.state.evaluated(loss, self.options.min_improvement, self.model.params())?;
             }
-            self.state.records.push(record.clone());
             if let Some((log, clock)) = log {
                 log.push(&record, clock.elapsed().as_secs_f64())?;
                 if progress.epoch_ends {
@@ -335,7 +284,7 @@ impl<L: Invertible, B: Backend, O: Objective<L, B>> Trainer<L, B, O> {
         if let Some(worst) = worst.as_ref().filter(|worst| worst.relative_error > options.drift_limit) {
             observer.drift(done + 1, worst, options.drift_limit);
         }
-        Ok(Ok(Record {
+        let record = Record {
             step: done + 1,
             epoch: selection.epoch + 1,
             loss,
@@ -343,7 +292,10 @@ impl<L: Invertible, B: Backend, O: Objective<L, B>> Trainer<L, B, O> {
             learning_rate,
             gradient_norm: norm,
             drift: worst.map(|worst| worst.relative_error),
-        }))
+        };
+        // Now, so that records and steps agree whatever fails after the step.
+        self.state.records.push(record.clone());
+        Ok(Ok(record))
     }
 
     /// Whether the network can take batches of a set.

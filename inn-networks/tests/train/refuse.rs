@@ -40,6 +40,16 @@ fn data_that_are_not_finite() {
     assert_eq!(trainer.model().params().to_flat().unwrap(), before);
     // And can be used.
     trainer.fit(&moons(40, 0), None, &mut ()).unwrap();
+
+    // In held-out data it shows at the end of an epoch; the steps before are kept, and can be gone on from.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint");
+    let mut trainer = Trainer::new(model::<f32>(&plane(2, &[4])), rich()).unwrap();
+    says(trainer.fit(&moons(40, 0), Some(&spoiled), &mut ()), &["sample", "as it was drawn"]);
+    assert_eq!(trainer.records().len(), 3);
+    trainer.save(&path).unwrap();
+    trainer.resume(&path).unwrap();
+    assert_eq!(trainer.fit(&moons(40, 0), None, &mut ()).unwrap().steps, 12);
 }
 
 #[test]
