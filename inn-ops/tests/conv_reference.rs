@@ -15,7 +15,7 @@ fn check_case<T: Number>(level: Level, case: &Case<T>) {
         let mut found = case.clone();
         if !accumulate {
             // What is overwritten must not be read.
-            [&mut found.x, &mut found.w, &mut found.y].map(Window::poison);
+            [&mut found.x, &mut found.w, &mut found.y].into_iter().for_each(Window::poison);
         }
         forward_at(level, g, case.x.planes(), case.w.planes(), found.y.planes_mut(), accumulate).unwrap();
         check(&what("forward"), &found.y, &y, accumulate.then_some(&case.y));

@@ -2,6 +2,7 @@
 
 use super::geometry::Geometry;
 use super::micro::StoreOp;
+use super::outer::Run;
 use super::plan::{Axis, Layout, Piece};
 use std::cell::RefCell;
 
@@ -13,8 +14,12 @@ pub(crate) struct Index {
     /// See [`Panel`](super::micro::Panel).
     pub(crate) ops: Vec<StoreOp>,
     pub(crate) first: Vec<u32>,
-    /// Ranges of vectors that have a target.
-    pub(crate) runs: Vec<(usize, usize)>,
+    /// Offsets of vectors in a weight gradient.
+    pub(crate) other: Vec<usize>,
+    /// Positions of a weight gradient, and where stretches of them start and
+    /// the last one ends.
+    pub(crate) runs: Vec<Run>,
+    pub(crate) stretches: Vec<usize>,
 }
 
 thread_local! {
@@ -27,23 +32,40 @@ pub(crate) fn with_index<R>(body: impl FnOnce(&mut Index) -> R) -> R {
     INDEX.with_borrow_mut(body)
 }
 
-/// Upper bound on the memory of the lists, in bytes.
-pub(crate) fn index_bytes(positions: usize, taps: usize) -> usize {
+/// Upper bound on the memory of the lists, in bytes, for boxes of so many
+/// lines and positions, and so many offsets.
+pub(crate) fn index_bytes(lines: usize, positions: usize, lanes: usize, offsets: usize) -> usize {
+    let vectors = positions.div_ceil(lanes) + 1;
+    // A line begins and ends within a vector, at worst.
+    let ops = (vectors + 2 * lines) * size_of::<StoreOp>() + vectors * size_of::<u32>();
+    let pieces = lines + positions / STRETCH + 1;
+    let runs = pieces * (size_of::<Run>() + size_of::<usize>());
     // Vectors grow in powers of two.
-    2 * (taps * size_of::<usize>() + positions * (size_of::<StoreOp>() + size_of::<u32>() + size_of::<(usize, usize)>() / 2) + 64)
+    2 * (offsets * size_of::<usize>() + ops.max(runs) + 128)
 }
 
 impl Index {
     /// Lists the targets of a box for one phase; `sample` is the distance of
     /// samples in the target.
-    pub(crate) fn targets(&mut self, axes: &[Axis; 3], piece: &Piece, phase: [usize; 3], sample: usize, lanes: usize) {
+    pub(crate) fn targets(
+        &mut self,
+        axes: &[Axis; 3],
+        piece: &Piece,
+        phase: [usize; 3],
+        sample: usize,
+        lanes: usize,
+    ) {
         self.ops.clear();
         self.first.clear();
         let layout = &piece.layout;
-        let range = |axis: usize| axes[axis].targets(piece.start[axis], piece.count[axis], phase[axis]);
-        let [(lo0, hi0, base0), (lo1, hi1, base1), (lo2, hi2, base2)] = [range(0), range(1), range(2)];
+        let range =
+            |axis: usize| axes[axis].targets(piece.start[axis], piece.count[axis], phase[axis]);
+        let [(lo0, hi0, base0), (lo1, hi1, base1), (lo2, hi2, base2)] =
+            [range(0), range(1), range(2)];
         if lo2 < hi2 {
-            let at = |axis: usize, base: isize, position: usize| (base + (axes[axis].target_step * position) as isize) as usize;
+            let at = |axis: usize, base: isize, position: usize| {
+                (base + (axes[axis].target_step * position) as isize) as usize
+            };
             let step = axes[2].target_step;
             for s in 0..layout.samples {
                 for i0 in lo0..hi0 {
@@ -60,7 +82,14 @@ impl Index {
     }
 
     /// Sends positions `q..q + len` to the elements from `to` on, `step` apart.
-    pub(crate) fn segment(&mut self, mut q: usize, mut len: usize, mut to: usize, step: usize, lanes: usize) {
+    pub(crate) fn segment(
+        &mut self,
+        mut q: usize,
+        mut len: usize,
+        mut to: usize,
+        step: usize,
+        lanes: usize,
+    ) {
         while len > 0 {
             let (vector, lane) = (q / lanes, q % lanes);
             let n = (lanes - lane).min(len);
@@ -90,36 +119,47 @@ impl Index {
         }
     }
 
-    /// Lists the offsets of the taps, `[channel][tap]`.
-    pub(crate) fn offsets(&mut self, taps: Taps<'_>, axes: &[Axis; 3], layout: &Layout, channels: usize) {
-        self.off.clear();
-        if channels == 0 {
-            return;
-        }
-        taps.each(|_, phase, shift| self.off.push(layout.offset(axes, phase, shift)));
-        let count = self.off.len();
-        let plane = layout.phases * layout.stride;
-        for c in 1..channels {
-            for tap in 0..count {
-                self.off.push(self.off[tap] + c * plane);
-            }
-        }
-    }
-
-    /// Lists the ranges of vectors that have a target.
-    pub(crate) fn runs(&mut self) {
+    /// Lists the positions of a box: those of the run, in planes with
+    /// `layout`, against their number. Stretches have [`STRETCH`] at most.
+    /// The run is stream `a` of the runs, or else `b`.
+    pub(crate) fn stretches(&mut self, piece: &Piece, run_is_a: bool) {
+        let (layout, [n0, n1, n2]) = (&piece.layout, piece.count);
         self.runs.clear();
-        for v in 0..self.first.len() - 1 {
-            if self.first[v] == self.first[v + 1] {
-                continue;
-            }
-            match self.runs.last_mut() {
-                Some(run) if run.1 == v => run.1 = v + 1,
-                _ => self.runs.push((v, v + 1)),
+        self.stretches.clear();
+        self.stretches.push(0);
+        let (mut pixel, mut used) = (0, 0);
+        for line in 0..layout.samples * n0 * n1 {
+            let (s, i0, i1) = (line / (n0 * n1), line / n1 % n0, line % n1);
+            let mut position = s * layout.sample + i0 * layout.dist[0] + i1 * layout.dist[1];
+            let mut left = n2;
+            while left > 0 {
+                let len = left.min(STRETCH);
+                let (a, b) = if run_is_a {
+                    (position, pixel)
+                } else {
+                    (pixel, position)
+                };
+                if used + len > STRETCH {
+                    self.stretches.push(self.runs.len());
+                    used = 0;
+                }
+                match self.runs.last_mut() {
+                    Some(run) if used > 0 && run.a + run.len == a && run.b + run.len == b => {
+                        run.len += len
+                    }
+                    _ => self.runs.push(Run { a, b, len }),
+                }
+                (position, pixel, left, used) =
+                    (position + len, pixel + len, left - len, used + len);
             }
         }
+        self.stretches.push(self.runs.len());
     }
 }
+
+/// Positions that a weight gradient sums over at a time: a tile of vectors of
+/// that many stays in the first-level cache for all rows.
+const STRETCH: usize = 128;
 
 /// The taps that contribute to a phase of the target.
 #[derive(Clone, Copy)]
@@ -134,7 +174,11 @@ impl Taps<'_> {
     /// The number of taps along an axis.
     fn along(&self, axis: usize) -> usize {
         let (k, s) = (self.g.kernel[axis], self.g.stride[axis]);
-        if self.adjoint { k.saturating_sub(self.phase[axis]).div_ceil(s) } else { k }
+        if self.adjoint {
+            k.saturating_sub(self.phase[axis]).div_ceil(s)
+        } else {
+            k
+        }
     }
 
     /// The number of taps.
@@ -148,7 +192,11 @@ impl Taps<'_> {
         let g = self.g;
         let tap = |axis: usize, a: usize| {
             let s = g.stride[axis];
-            if self.adjoint { (a * s + self.phase[axis], 0, (g.kernel[axis] - 1) / s - a) } else { (a, a % s, a / s) }
+            if self.adjoint {
+                (a * s + self.phase[axis], 0, (g.kernel[axis] - 1) / s - a)
+            } else {
+                (a, a % s, a / s)
+            }
         };
         for a0 in 0..self.along(0) {
             let (t0, r0, d0) = tap(0, a0);
@@ -159,6 +207,30 @@ impl Taps<'_> {
                     let number = (t0 * g.kernel[1] + t1) * g.kernel[2] + t2;
                     visit(number, [r0, r1, r2], [d0, d1, d2]);
                 }
+            }
+        }
+    }
+
+    /// Lists the offsets of the taps, `[channel][tap]`, in planes of vectors
+    /// of `scale` elements.
+    pub(crate) fn offsets(
+        &self,
+        axes: &[Axis; 3],
+        layout: &Layout,
+        channels: usize,
+        scale: usize,
+        off: &mut Vec<usize>,
+    ) {
+        off.clear();
+        if channels == 0 {
+            return;
+        }
+        self.each(|_, phase, shift| off.push(layout.offset(axes, phase, shift) * scale));
+        let count = off.len();
+        let plane = layout.phases * layout.stride * scale;
+        for c in 1..channels {
+            for tap in 0..count {
+                off.push(off[tap] + c * plane);
             }
         }
     }

@@ -1,7 +1,11 @@
 //! The inner loops compiled for every instruction set, as tables of functions.
 
-use super::micro::{self, Fill, Grad, Panel};
+use super::micro::{self, Fill, Panel};
+use super::outer::{self, Outer, Turn};
 use crate::simd::{Element, Level};
+
+/// Adds outer products for a number of rows.
+pub(crate) type OuterFn<T> = unsafe fn(&Outer<'_, T>);
 
 /// The kernels of one instruction set and element type. They require a CPU
 /// that has the instruction set, and valid arguments (see [`micro`]).
@@ -10,10 +14,15 @@ pub(crate) struct Kernels<T: 'static> {
     pub(crate) lanes: usize,
     /// `panel[m - 1]` computes panels of `m` rows.
     pub(crate) panel: &'static [unsafe fn(&Panel<'_, T>)],
-    /// `grad[m - 1]` computes `m` rows of a weight gradient.
-    pub(crate) grad: &'static [unsafe fn(&Grad<'_, T>)],
+    /// `outer[m - 1].0` computes `m` rows of sums of outer products, best of
+    /// as many vectors as the number beside it says.
+    pub(crate) outer: &'static [(OuterFn<T>, usize)],
     /// Fills a padded plane.
     pub(crate) fill: unsafe fn(&Fill<T>),
+    /// Fills a padded plane of vectors.
+    pub(crate) fill_vectors: unsafe fn(&Fill<T>, usize, usize),
+    /// Transposes.
+    pub(crate) turn: unsafe fn(&Turn<T>),
 }
 
 /// Gives the kernels of an element type. Not nameable outside of this crate.
@@ -25,7 +34,7 @@ pub trait Dispatch: Element {
 
 macro_rules! table {
     ($module:ident, $elem:ty, $lanes:ty, $(#[$enable:meta])?
-     panel: [$(($mr:literal, $nv:literal)),*], grad: $nk:literal, [$($gr:literal),*]) => {
+     panel: [$(($mr:literal, $nv:literal)),*], outer: [$(($or:literal, $ov:literal)),*]) => {
         mod $module {
             use super::*;
             use crate::simd::Lanes;
@@ -40,9 +49,21 @@ macro_rules! table {
             }
 
             $(#[$enable])?
-            unsafe fn grad<const MR: usize, const NK: usize>(p: &Grad<'_, $elem>) {
+            unsafe fn outer<const MR: usize, const NV: usize>(p: &Outer<'_, $elem>) {
                 // SAFETY: see above.
-                unsafe { micro::grad::<L, MR, NK>(p) }
+                unsafe { outer::outer::<L, MR, NV>(p) }
+            }
+
+            $(#[$enable])?
+            unsafe fn fill_vectors(p: &Fill<$elem>, channels: usize, channel: usize) {
+                // SAFETY: see above.
+                unsafe { outer::fill_vectors::<L>(p, channels, channel) }
+            }
+
+            $(#[$enable])?
+            unsafe fn turn(p: &Turn<$elem>) {
+                // SAFETY: see above.
+                unsafe { outer::turn::<L>(p) }
             }
 
             $(#[$enable])?
@@ -54,8 +75,10 @@ macro_rules! table {
             pub(super) static TABLE: Kernels<$elem> = Kernels {
                 lanes: L::N,
                 panel: &[$(panel::<$mr, $nv>),*],
-                grad: &[$(grad::<$gr, $nk>),*],
+                outer: &[$((outer::<$or, $ov>, $ov)),*],
                 fill,
+                fill_vectors,
+                turn,
             };
         }
     };
@@ -71,7 +94,7 @@ macro_rules! avx512 {
             $module, $elem, $lanes,
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,popcnt")]
             panel: [(1, 8), (2, 8), (3, 7), (4, 6), (5, 5), (6, 4), (7, 3), (8, 3), (9, 3)],
-            grad: 4, [1, 2, 3, 4, 5, 6]
+            outer: [(1, 8), (2, 8), (3, 7), (4, 6), (5, 5), (6, 4), (7, 3), (8, 3), (9, 3)]
         );
     };
 }
@@ -85,7 +108,7 @@ macro_rules! avx2 {
             $module, $elem, $lanes,
             #[target_feature(enable = "avx2,fma,popcnt")]
             panel: [(1, 6), (2, 4), (3, 3), (4, 3), (5, 2), (6, 2)],
-            grad: 3, [1, 2, 3, 4]
+            outer: [(1, 6), (2, 4), (3, 3), (4, 3), (5, 2), (6, 2)]
         );
     };
 }
@@ -99,7 +122,7 @@ macro_rules! neon {
             $module, $elem, $lanes,
             #[target_feature(enable = "neon")]
             panel: [(1, 8), (2, 8), (3, 7), (4, 6), (5, 5), (6, 4), (7, 3), (8, 3)],
-            grad: 4, [1, 2, 3, 4, 5, 6]
+            outer: [(1, 8), (2, 8), (3, 7), (4, 6), (5, 5), (6, 4), (7, 3), (8, 3)]
         );
     };
 }
@@ -108,11 +131,13 @@ neon!(neon_f64, f64, crate::simd::neon::F64x2);
 
 table!(
     scalar_f32, f32, crate::simd::scalar::Quad<f32>,
-    panel: [(1, 4), (2, 4), (3, 3), (4, 2)], grad: 2, [1, 2, 3, 4]
+    panel: [(1, 4), (2, 4), (3, 3), (4, 2)],
+    outer: [(1, 4), (2, 4), (3, 3), (4, 2)]
 );
 table!(
     scalar_f64, f64, crate::simd::scalar::Quad<f64>,
-    panel: [(1, 2), (2, 2), (3, 1), (4, 1)], grad: 2, [1, 2]
+    panel: [(1, 2), (2, 2), (3, 1), (4, 1)],
+    outer: [(1, 2), (2, 2), (3, 1), (4, 1)]
 );
 
 macro_rules! dispatch {

@@ -121,91 +121,6 @@ unsafe fn tile<L: Lanes, const MR: usize, const NV: usize>(p: &Panel<'_, L::Elem
     }
 }
 
-/// A block of rows of a weight gradient: element `(m, k)` of the output gets
-/// `sum_q gy[m][q] * x[off[k] + q]` added, `q` over the vectors in `runs`.
-pub(crate) struct Grad<'a, T> {
-    pub(crate) gy: *const T,
-    /// Distance of the rows of `gy`.
-    pub(crate) gy_row: usize,
-    pub(crate) x: *const T,
-    pub(crate) off: &'a [usize],
-    /// Ranges of vectors, as start and end.
-    pub(crate) runs: &'a [(usize, usize)],
-    pub(crate) to: *mut T,
-    /// Distance of the rows of the output; columns are adjacent.
-    pub(crate) row: usize,
-}
-
-/// Computes `MR` rows of a weight gradient with tiles of `NK` columns.
-///
-/// # Safety
-///
-/// The CPU must support `L`, all elements that [`Grad`] describes must be
-/// valid, and nothing else may access the output meanwhile.
-#[inline(always)]
-pub(crate) unsafe fn grad<L: Lanes, const MR: usize, const NK: usize>(p: &Grad<'_, L::Elem>) {
-    let mut k = 0;
-    while k < p.off.len() {
-        let left = p.off.len() - k;
-        // SAFETY: as for this function, and the tile has at most `left` columns.
-        unsafe {
-            if left >= NK {
-                grad_tile::<L, MR, NK>(p, k);
-                k += NK;
-            } else if NK > 3 && left == 3 {
-                grad_tile::<L, MR, 3>(p, k);
-                k += 3;
-            } else if NK > 2 && left == 2 {
-                grad_tile::<L, MR, 2>(p, k);
-                k += 2;
-            } else {
-                grad_tile::<L, MR, 1>(p, k);
-                k += 1;
-            }
-        }
-    }
-}
-
-/// # Safety
-///
-/// As [`grad`].
-#[inline(always)]
-unsafe fn grad_tile<L: Lanes, const MR: usize, const NK: usize>(p: &Grad<'_, L::Elem>, k: usize) {
-    // SAFETY: the pointers stay within what `Grad` describes.
-    unsafe {
-        let mut acc = [[L::zero(); NK]; MR];
-        let mut from = [p.x; NK];
-        for j in 0..NK {
-            from[j] = p.x.add(p.off[k + j]);
-        }
-        for &(start, end) in p.runs {
-            for v in start..end {
-                let q = v * L::N;
-                let mut x = [L::zero(); NK];
-                for j in 0..NK {
-                    x[j] = L::load(from[j].add(q));
-                }
-                for m in 0..MR {
-                    let gy = L::load(p.gy.add(m * p.gy_row + q));
-                    for j in 0..NK {
-                        acc[m][j] = gy.mul_add(x[j], acc[m][j]);
-                    }
-                }
-            }
-        }
-        for m in 0..MR {
-            let to = p.to.add(m * p.row + k);
-            if NK == 4 {
-                L::reduce_four([acc[m][0], acc[m][1 % NK], acc[m][2 % NK], acc[m][3 % NK]], to);
-            } else {
-                for j in 0..NK {
-                    *to.add(j) += acc[m][j].reduce_sum();
-                }
-            }
-        }
-    }
-}
-
 /// Axis of a [`Fill`]: elements `valid.0..valid.1` of `pitch` come from the
 /// source, from index `start + step * element` on, the others are zero.
 #[derive(Clone, Copy, Debug, Default)]
@@ -217,6 +132,7 @@ pub(crate) struct FillAxis {
 }
 
 /// Copies a window of one channel of several samples into a padded plane.
+#[derive(Clone, Copy)]
 pub(crate) struct Fill<T> {
     /// First pixel of the channel in the first sample.
     pub(crate) from: *const T,
@@ -256,13 +172,17 @@ pub(crate) unsafe fn fill<L: Lanes>(p: &Fill<L::Elem>) {
                 let left = (p.extent - done).div_ceil(a2.pitch);
                 let lines = left.min(a1.pitch);
                 let (lo, hi) = (a1.valid.0.min(lines), a1.valid.1.min(lines));
-                let inside = a0.valid.0 <= i0 && i0 < a0.valid.1 && lo < hi && a2.valid.0 < a2.valid.1;
+                let inside =
+                    a0.valid.0 <= i0 && i0 < a0.valid.1 && lo < hi && a2.valid.0 < a2.valid.1;
                 if inside {
                     let outer = (a0.start + (a0.step * i0) as isize) * p.slice as isize
                         + (a1.start + (a1.step * lo) as isize) * p.line as isize
                         + a2.start
                         + (a2.step * a2.valid.0) as isize;
-                    let from = p.from.wrapping_add(p.sample * sample).wrapping_offset(outer);
+                    let from = p
+                        .from
+                        .wrapping_add(p.sample * sample)
+                        .wrapping_offset(outer);
                     let to = p.to.add(done);
                     zeros::<L>(to, lo * a2.pitch);
                     let to = to.add(lo * a2.pitch);
@@ -303,7 +223,14 @@ fn mask<L: Lanes>(lo: usize, hi: usize, u: usize) -> u32 {
 ///
 /// As [`fill`].
 #[inline(always)]
-unsafe fn lines_dense<L: Lanes>(from: *const L::Elem, line: usize, count: usize, axis: FillAxis, to: *mut L::Elem, ahead: usize) {
+unsafe fn lines_dense<L: Lanes>(
+    from: *const L::Elem,
+    line: usize,
+    count: usize,
+    axis: FillAxis,
+    to: *mut L::Elem,
+    ahead: usize,
+) {
     let (lo, hi) = axis.valid;
     let pitch = axis.pitch;
     let mut from = from.wrapping_sub(lo);
@@ -324,12 +251,16 @@ unsafe fn lines_dense<L: Lanes>(from: *const L::Elem, line: usize, count: usize,
         // Full vectors from the first that has no zeros before it.
         let head = lo.div_ceil(L::N) * L::N;
         let tail = head.max(hi / L::N * L::N);
-        let (head_mask, tail_mask) = (mask::<L>(lo, hi, head.wrapping_sub(L::N)), mask::<L>(lo, hi, tail));
+        let (head_mask, tail_mask) = (
+            mask::<L>(lo, hi, head.wrapping_sub(L::N)),
+            mask::<L>(lo, hi, tail),
+        );
         for _ in 0..count {
             if head > 0 {
                 L::prefetch(from.wrapping_add(head - L::N + ahead));
                 zeros::<L>(to, head - L::N);
-                L::load_masked(from.wrapping_add(head - L::N), head_mask).store(to.add(head - L::N));
+                L::load_masked(from.wrapping_add(head - L::N), head_mask)
+                    .store(to.add(head - L::N));
             }
             let mut u = head;
             while u < tail {
@@ -357,7 +288,13 @@ unsafe fn lines_dense<L: Lanes>(from: *const L::Elem, line: usize, count: usize,
 ///
 /// As [`fill`].
 #[inline(always)]
-unsafe fn lines_strided<L: Lanes>(from: *const L::Elem, line: usize, count: usize, axis: FillAxis, to: *mut L::Elem) {
+unsafe fn lines_strided<L: Lanes>(
+    from: *const L::Elem,
+    line: usize,
+    count: usize,
+    axis: FillAxis,
+    to: *mut L::Elem,
+) {
     let (lo, hi) = axis.valid;
     // SAFETY: only valid elements are read.
     unsafe {
@@ -376,7 +313,7 @@ unsafe fn lines_strided<L: Lanes>(from: *const L::Elem, line: usize, count: usiz
 ///
 /// As [`fill`]: `len` elements rounded up to whole vectors must be writable.
 #[inline(always)]
-unsafe fn zeros<L: Lanes>(to: *mut L::Elem, len: usize) {
+pub(super) unsafe fn zeros<L: Lanes>(to: *mut L::Elem, len: usize) {
     let mut u = 0;
     while u < len {
         // SAFETY: see above.

@@ -90,7 +90,12 @@ impl Axis {
         let up = |distance: isize| (distance.max(0) + step - 1) / step;
         let hi = up(self.source as isize - base).min(reach);
         let lo = up(-base).min(hi);
-        FillAxis { pitch: 0, valid: (lo as usize, hi as usize), start: base, step: self.source_step }
+        FillAxis {
+            pitch: 0,
+            valid: (lo as usize, hi as usize),
+            start: base,
+            step: self.source_step,
+        }
     }
 
     /// How many elements a line may share with the next.
@@ -100,12 +105,21 @@ impl Axis {
             let (lo, hi) = self.fill(start, count, phase).valid;
             if lo == hi { reach } else { lo.min(reach - hi) }
         };
-        (0..self.source_phases).map(zeros).min().unwrap_or(0).min(self.halo)
+        (0..self.source_phases)
+            .map(zeros)
+            .min()
+            .unwrap_or(0)
+            .min(self.halo)
     }
 
     /// The positions of a box, relative to its start, that have a target in
     /// `phase`, and the target of position 0.
-    pub(crate) fn targets(&self, start: usize, count: usize, phase: usize) -> (usize, usize, isize) {
+    pub(crate) fn targets(
+        &self,
+        start: usize,
+        count: usize,
+        phase: usize,
+    ) -> (usize, usize, isize) {
         let base = (self.target_step * start + phase) as isize + self.target_shift;
         let step = self.target_step as isize;
         let up = |distance: isize| (distance.max(0) + step - 1) / step;
@@ -126,8 +140,11 @@ pub(crate) struct Plan {
     pub(crate) groups: usize,
     /// Largest length of a plane of one channel (all phases), with padding.
     pub(crate) channel_len: usize,
-    /// Largest number of positions of a box.
+    /// Largest number of positions of a box, of those with a target, and of
+    /// lines.
     pub(crate) positions: usize,
+    pub(crate) pixels: usize,
+    pub(crate) lines: usize,
 }
 
 /// Positions of a box at most; longer runs gain nothing.
@@ -143,8 +160,19 @@ impl Plan {
     /// number of elements that the planes of all `channels` of a box should
     /// not exceed if possible. Boxes have at least `least` positions, where the
     /// axes and the budget allow it.
-    pub(crate) fn new(g: &Geometry, adjoint: bool, channels: usize, work: usize, budget: usize, least: usize) -> Self {
-        let axis = if adjoint { Axis::input_gradient } else { Axis::forward };
+    pub(crate) fn new(
+        g: &Geometry,
+        adjoint: bool,
+        channels: usize,
+        work: usize,
+        budget: usize,
+        least: usize,
+    ) -> Self {
+        let axis = if adjoint {
+            Axis::input_gradient
+        } else {
+            Axis::forward
+        };
         let axes = [axis(g, 0), axis(g, 1), axis(g, 2)];
         let total = axes.iter().map(|axis| axis.count).product::<usize>() * g.batch;
         let even = (MIN_WORK / work.max(1)).clamp(least, MAX_POSITIONS);
@@ -160,7 +188,16 @@ impl Plan {
 
     fn with_positions(axes: [Axis; 3], batch: usize, wanted: usize) -> Self {
         let [e0, e1, e2] = axes.map(|axis| axis.count);
-        let mut plan = Plan { axes, parts: [1; 3], batch, groups: 1, channel_len: 0, positions: 0 };
+        let mut plan = Plan {
+            axes,
+            parts: [1; 3],
+            batch,
+            groups: 1,
+            channel_len: 0,
+            positions: 0,
+            pixels: 0,
+            lines: 0,
+        };
         if e0 * e1 * e2 <= wanted {
             // Whole samples, several at a time if they are small.
             let one = Layout::new(&axes, axes.map(|axis| axis.first), [e0, e1, e2], 1);
@@ -197,17 +234,14 @@ impl Plan {
         let bound = Layout::apart(&axes, counts, batch.div_ceil(plan.groups.max(1)));
         plan.channel_len = bound.stride * bound.phases;
         plan.positions = bound.positions;
+        plan.lines = bound.samples * counts[0] * counts[1];
+        plan.pixels = plan.lines * counts[2];
         plan
     }
 
     /// Number of boxes, over all groups of samples.
     pub(crate) fn boxes(&self) -> usize {
         self.groups * self.parts.iter().product::<usize>()
-    }
-
-    /// Planes of a channel of the source.
-    pub(crate) fn source_phases(&self) -> usize {
-        self.axes.iter().map(|axis| axis.source_phases).product()
     }
 
     /// Box number `index`.
@@ -223,7 +257,12 @@ impl Plan {
             count[axis] = range.len();
         }
         let samples = split(self.batch, self.groups, group);
-        Piece { sample: samples.start, start, count, layout: Layout::new(&self.axes, start, count, samples.len()) }
+        Piece {
+            sample: samples.start,
+            start,
+            count,
+            layout: Layout::new(&self.axes, start, count, samples.len()),
+        }
     }
 }
 
@@ -244,6 +283,47 @@ pub(crate) struct Piece {
     /// Positions along each axis.
     pub(crate) count: [usize; 3],
     pub(crate) layout: Layout,
+}
+
+impl Piece {
+    /// Positions of all samples.
+    pub(crate) fn pixels(&self) -> usize {
+        self.layout.samples * self.count.iter().product::<usize>()
+    }
+
+    /// Visits the longest ranges of positions that are adjacent in an array of
+    /// these extents and distance of samples: number of the first position,
+    /// its place in the array, and length.
+    pub(crate) fn segments(
+        &self,
+        extents: [usize; 3],
+        sample: usize,
+        mut visit: impl FnMut(usize, usize, usize),
+    ) {
+        let ([_, e1, e2], [n0, n1, n2]) = (extents, self.count);
+        let whole = n2 == e2;
+        // Segments of a slice, and slices of a sample, that are separate.
+        let (lines, slices) = match (whole, n1 == e1) {
+            (true, true) => (1, 1),
+            (true, false) => (1, n0),
+            _ => (n1, n0),
+        };
+        let len = n0 * n1 * n2 / (lines * slices);
+        let mut pixel = 0;
+        for s in 0..self.layout.samples {
+            for i0 in 0..slices {
+                for i1 in 0..lines {
+                    let line = (self.start[0] + i0) * e1 + self.start[1] + i1;
+                    visit(
+                        pixel,
+                        (self.sample + s) * sample + line * e2 + self.start[2],
+                        len,
+                    );
+                    pixel += len;
+                }
+            }
+        }
+    }
 }
 
 /// The arrangement of a padded plane.
@@ -285,7 +365,9 @@ impl Layout {
         }
         let dist = [pitch[1] * pitch[2], pitch[2], 1];
         let sample = pitch[0] * dist[0];
-        let extent = |n: [usize; 3]| samples.saturating_sub(1) * sample + (n[0] - 1) * dist[0] + (n[1] - 1) * dist[1] + n[2];
+        let extent = |n: [usize; 3]| {
+            samples.saturating_sub(1) * sample + (n[0] - 1) * dist[0] + (n[1] - 1) * dist[1] + n[2]
+        };
         let extent_all = extent(reach);
         // Whole cache lines, and an odd number of them: planes a power of two
         // apart would compete for the same few sets of the cache.
@@ -305,7 +387,8 @@ impl Layout {
 
     /// The offset of a phase of an axis and a shift along each axis.
     pub(crate) fn offset(&self, axes: &[Axis; 3], phase: [usize; 3], shift: [usize; 3]) -> usize {
-        let phase = (phase[0] * axes[1].source_phases + phase[1]) * axes[2].source_phases + phase[2];
+        let phase =
+            (phase[0] * axes[1].source_phases + phase[1]) * axes[2].source_phases + phase[2];
         let shift: usize = (0..3).map(|axis| shift[axis] * self.dist[axis]).sum();
         phase * self.stride + shift
     }

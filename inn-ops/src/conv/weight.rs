@@ -1,160 +1,437 @@
-//! The weight gradient.
+//! The weight gradient, as sums of outer products over positions.
+//!
+//! At every output position the weights get the product of two vectors: the
+//! output gradients there, and the inputs that the taps see from there. The
+//! channels of one of the two are the lanes of the kernels ([`Outer`]), so
+//! that no sum over lanes is ever taken; those of the other are broadcast.
+//! Whichever fills whole vectors better has the lanes. It is transposed into
+//! vectors, `[vector of channels][pixel][lane]`, while it is copied.
 
-use super::apply::{SMALL, fill};
+use super::apply::{SMALL, fill, fill_each};
 use super::geometry::Geometry;
 use super::index::{Taps, index_bytes, with_index};
 use super::kernels::{Dispatch, Kernels};
-use super::micro::Grad;
-use super::plan::{Axis, Plan, SLACK, split};
+use super::micro::Fill;
+use super::outer::{Outer, Turn};
+use super::plan::{Piece, Plan, SLACK, split};
 use super::scratch::{Shared, with_buffer};
 use super::{Planes, PlanesMut};
-use crate::simd::Level;
+use crate::simd::{Level, MAX_LANES};
 use rayon::prelude::*;
+use std::ops::Range;
 
-/// Bytes that the planes of the inputs, and those of the output gradients, of
-/// a box may take each.
-const BUDGET: usize = 640 << 10;
-/// Positions of a box at least, which the sums over all lanes, at the end of
-/// every box, cost little compared to.
-const LEAST: usize = 1024;
+/// Bytes that the inputs, and the output gradients, of a box may take each.
+const BUDGET: usize = 512 << 10;
+/// Positions of a box at least.
+const LEAST: usize = 512;
 /// Units of work of a call, if it has enough of it.
 const UNITS: usize = 16;
 /// Elements of all partial sums, beyond a single one.
 const PARTIALS: usize = 1 << 19;
 
+/// Which channels are the lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wide {
+    Output,
+    Input,
+}
+
 /// The decomposition of a call. The boxes are dealt out to `slots`, each of
 /// which sums up its boxes in order; the sums are then added in order. The
-/// output channels are divided into `row_parts`, which share no work.
+/// vectors of channels are divided into `parts`, which share no sums.
 struct Weight<'a> {
     g: &'a Geometry,
     plan: Plan,
-    /// Plan of the output gradients, which lie on the same positions.
-    gy_axes: [Axis; 3],
-    /// Input channels whose planes are held at a time.
-    chunk: usize,
-    blocks: usize,
-    row_parts: usize,
+    wide: Wide,
+    lanes: usize,
+    /// Channels that are lanes, vectors of them, and vectors held at a time.
+    wide_channels: usize,
+    vectors: usize,
+    vector_chunk: usize,
+    /// The other channels, and how many of them are held at a time.
+    rows: usize,
+    row_chunk: usize,
+    /// Taps that a channel has on either side: those of the kernel for inputs.
+    vector_taps: usize,
+    row_taps: usize,
     slots: usize,
+    parts: usize,
     small: bool,
 }
 
 impl<'a> Weight<'a> {
-    fn new(g: &'a Geometry, max_rows: usize, bytes: usize) -> Self {
-        let weights = g.in_channels * g.taps();
-        let work = weights * g.out_channels;
+    fn new(g: &'a Geometry, lanes: usize, bytes: usize) -> Self {
+        let (i, o, taps) = (g.in_channels, g.out_channels, g.taps());
+        let padded = |channels: usize| channels.div_ceil(lanes) * lanes;
+        // Inputs have padding and halo to transpose, hence the odds.
+        let wide = if 15 * padded(o) * i <= 16 * padded(i) * o {
+            Wide::Output
+        } else {
+            Wide::Input
+        };
         let budget = BUDGET / bytes;
-        let plan = Plan::new(g, false, g.in_channels, work, budget, LEAST);
-        let chunks = g.in_channels.div_ceil((budget / plan.channel_len).max(1)).max(1);
-        let blocks = g.out_channels.div_ceil(max_rows);
+        let work = i * o * taps;
+        let plan = Plan::new(g, false, i, work, budget, LEAST);
+        let (wide_channels, rows, vector_taps, row_taps) = match wide {
+            Wide::Output => (o, i, 1, taps),
+            Wide::Input => (i, o, taps, 1),
+        };
+        let vectors = wide_channels.div_ceil(lanes);
+        let (x, gy) = (plan.channel_len, gy_len(plan.pixels));
+        let (vector_len, row_len) = if wide == Wide::Output {
+            (gy, x)
+        } else {
+            (x, gy)
+        };
+        let even =
+            |count: usize, len: usize| count.div_ceil(count.div_ceil((budget / len).max(1)).max(1));
         let total = work.saturating_mul(g.batch * g.output_pixels());
-        let small = total <= SMALL;
         let units = (total / SMALL).clamp(1, UNITS);
-        let slots = plan.boxes().min(units).min(PARTIALS / work.max(1)).max(1);
-        // A part's output gradients must fit in their share of the memory.
-        let fit = (g.out_channels * plan.channel_len / plan.source_phases()).div_ceil(budget);
-        let row_parts = units.div_ceil(slots).max(fit).clamp(1, blocks);
-        // The output gradients of a box lie where its positions are, without
-        // halo: beyond the positions of a line everything is zero.
-        let gy_axes = plan.axes.map(|axis| Axis { source: axis.count, source_step: 1, source_shift: 0, source_phases: 1, halo: 0, ..axis });
-        let chunk = g.in_channels.div_ceil(chunks);
-        Weight { g, plan, gy_axes, chunk, blocks, row_parts, slots, small }
-    }
-
-    /// Largest number of output channels of a part.
-    fn part_rows(&self) -> usize {
-        let most = self.blocks.div_ceil(self.row_parts) * self.g.out_channels.div_ceil(self.blocks);
-        most.min(self.g.out_channels)
-    }
-
-    fn x_elements(&self) -> usize {
-        self.chunk * self.plan.channel_len + SLACK
-    }
-
-    fn gy_elements(&self) -> usize {
-        self.part_rows() * (self.plan.channel_len / self.plan.source_phases()) + SLACK
-    }
-
-    /// Sums up one slot for some of the rows, into `sums[row][channel][tap]`.
-    fn unit<T: Dispatch>(&self, unit: usize, kernels: &Kernels<T>, x: Planes<'_, T>, gy: Planes<'_, T>, partials: Shared<T>) {
-        let g = self.g;
-        let (slot, part) = (unit / self.row_parts, unit % self.row_parts);
-        let blocks = split(self.blocks, self.row_parts, part);
-        let rows = split(g.out_channels, self.blocks, blocks.start).start..split(g.out_channels, self.blocks, blocks.end - 1).end;
-        let taps = Taps { g, adjoint: false, phase: [0; 3] };
-        let columns = g.in_channels * g.taps();
-        let sums = partials.get().wrapping_add(slot * g.out_channels * columns);
-        // SAFETY: `partials` has room for all rows of all slots, and this unit
-        // alone has these rows of this slot.
-        unsafe {
-            std::slice::from_raw_parts_mut(sums.add(rows.start * columns), rows.len() * columns).fill(T::ZERO);
+        let sums = vectors * lanes * vector_taps * rows * row_taps;
+        let slots = plan.boxes().min(units).min(PARTIALS / sums.max(1)).max(1);
+        // Parts copy the rows once each, so there are fewer of them.
+        let parts = units.div_ceil(2).div_ceil(slots).clamp(1, vectors);
+        Weight {
+            g,
+            plan,
+            wide,
+            lanes,
+            wide_channels,
+            vectors,
+            vector_chunk: even(vectors.div_ceil(parts), vector_len * lanes),
+            rows,
+            row_chunk: even(rows, row_len),
+            vector_taps,
+            row_taps,
+            slots,
+            parts,
+            small: total <= SMALL,
         }
-        with_buffer(self.x_elements(), |x_planes: &mut [T]| {
-            with_buffer(self.gy_elements(), |gy_planes: &mut [T]| {
-                with_index(|index| {
-                    for number in split(self.plan.boxes(), self.slots, slot) {
-                        let piece = self.plan.piece(number);
-                        let layout = &piece.layout;
-                        index.targets(&self.plan.axes, &piece, [0; 3], 0, kernels.lanes);
-                        index.runs();
-                        let mut gy_piece = piece;
-                        gy_piece.layout.phases = 1;
-                        let gy_plan = Plan { axes: self.gy_axes, ..self.plan };
-                        fill(&gy_plan, &gy_piece, kernels, gy, rows.clone(), gy_planes);
-                        for c0 in (0..g.in_channels).step_by(self.chunk) {
-                            let channels = c0..(c0 + self.chunk).min(g.in_channels);
-                            fill(&self.plan, &piece, kernels, x, channels.clone(), x_planes);
-                            index.offsets(taps, &self.plan.axes, layout, channels.len());
-                            for block in blocks.clone() {
-                                let block = split(g.out_channels, self.blocks, block);
-                                let grad = Grad {
-                                    gy: gy_planes[(block.start - rows.start) * layout.stride..].as_ptr(),
-                                    gy_row: layout.stride,
-                                    x: x_planes.as_ptr(),
-                                    off: &index.off,
-                                    runs: &index.runs,
-                                    to: sums.wrapping_add(block.start * columns + c0 * g.taps()),
-                                    row: columns,
-                                };
-                                // SAFETY: `Kernels` of an available level; the
-                                // planes have room for all taps of all
-                                // positions and `SLACK`; the sums are this
-                                // unit's alone, as above.
-                                unsafe { kernels.grad[block.len() - 1](&grad) };
-                            }
+    }
+
+    /// Elements of a row of sums, `[vector][tap][lane]`.
+    fn row(&self) -> usize {
+        self.vectors * self.vector_taps * self.lanes
+    }
+
+    /// Elements of the sums of a slot.
+    fn sums(&self) -> usize {
+        self.rows * self.row_taps * self.row()
+    }
+
+    fn vector_elements(&self) -> usize {
+        let len = if self.wide == Wide::Output {
+            gy_len(self.plan.pixels)
+        } else {
+            self.plan.channel_len
+        };
+        self.vector_chunk * len * self.lanes
+    }
+
+    fn row_elements(&self) -> usize {
+        let len = if self.wide == Wide::Output {
+            self.plan.channel_len
+        } else {
+            gy_len(self.plan.pixels)
+        };
+        self.row_chunk * len + SLACK
+    }
+
+    /// Sums up one slot for some of the vectors.
+    fn unit<T: Dispatch>(
+        &self,
+        unit: usize,
+        kernels: &Kernels<T>,
+        x: Planes<'_, T>,
+        gy: Planes<'_, T>,
+        sums: Shared<T>,
+    ) {
+        let (slot, part) = (unit / self.parts, unit % self.parts);
+        let vectors = split(self.vectors, self.parts, part);
+        let sums = sums.get().wrapping_add(slot * self.sums());
+        let each = self.vector_taps * self.lanes;
+        for row in 0..self.rows * self.row_taps {
+            // SAFETY: the sums have room for all rows of all slots, and this
+            // unit alone has these vectors of this slot.
+            let sums = unsafe {
+                std::slice::from_raw_parts_mut(
+                    sums.add(row * self.row() + vectors.start * each),
+                    vectors.len() * each,
+                )
+            };
+            sums.fill(T::ZERO);
+        }
+        with_buffer(self.vector_elements(), |vector_buffer: &mut [T]| {
+            with_buffer(self.row_elements(), |row_buffer: &mut [T]| {
+                for number in split(self.plan.boxes(), self.slots, slot) {
+                    let piece = self.plan.piece(number);
+                    for v in vectors.clone().step_by(self.vector_chunk) {
+                        let chunk = v..(v + self.vector_chunk).min(vectors.end);
+                        self.copy_vectors(&piece, kernels, x, gy, chunk.clone(), vector_buffer);
+                        for r in (0..self.rows).step_by(self.row_chunk) {
+                            let rows = r..(r + self.row_chunk).min(self.rows);
+                            self.copy_rows(&piece, kernels, x, gy, rows.clone(), row_buffer);
+                            self.multiply(
+                                &piece,
+                                kernels,
+                                vector_buffer,
+                                chunk.clone(),
+                                row_buffer,
+                                rows,
+                                sums,
+                            );
                         }
                     }
-                });
+                }
             });
         });
     }
 
-    /// Adds up the slots of one row, in order, and writes it.
-    fn finish<T: Dispatch>(&self, o: usize, partials: Shared<T>, gw: Shared<T>, strides: [usize; 2], accumulate: bool) {
-        let columns = self.g.in_channels * self.g.taps();
-        let row = |slot: usize| partials.get().wrapping_add((slot * self.g.out_channels + o) * columns);
-        // SAFETY: the rows of output channel `o` are inside of `partials`,
-        // and of `gw`, as the callers checked, and this call alone has them.
-        unsafe {
-            let sums = std::slice::from_raw_parts_mut(row(0), columns);
-            for slot in 1..self.slots {
-                let others = std::slice::from_raw_parts(row(slot), columns);
-                for (sum, &other) in sums.iter_mut().zip(others) {
-                    *sum += other;
+    /// Adds the products of a box to the sums.
+    fn multiply<T: Dispatch>(
+        &self,
+        piece: &Piece,
+        kernels: &Kernels<T>,
+        vector_buffer: &[T],
+        vectors: Range<usize>,
+        row_buffer: &[T],
+        rows: Range<usize>,
+        sums: *mut T,
+    ) {
+        let taps = Taps {
+            g: self.g,
+            adjoint: false,
+            phase: [0; 3],
+        };
+        let (row, lanes) = (self.row(), self.lanes);
+        let len = gy_len(piece.pixels());
+        with_index(|index| {
+            index.stretches(piece, self.wide == Wide::Output);
+            let (off, other) = (&mut index.off, &mut index.other);
+            match self.wide {
+                Wide::Output => {
+                    taps.offsets(&self.plan.axes, &piece.layout, rows.len(), 1, off);
+                    other.clear();
+                    other.extend((0..vectors.len()).map(|v| v * len * lanes));
+                }
+                Wide::Input => {
+                    off.clear();
+                    off.extend((0..rows.len()).map(|r| r * len));
+                    taps.offsets(&self.plan.axes, &piece.layout, vectors.len(), lanes, other);
                 }
             }
-            for (i, taps) in sums.chunks_exact(self.g.taps()).enumerate() {
-                let to = gw.get().add(o * strides[0] + i * strides[1]);
-                let to = std::slice::from_raw_parts_mut(to, taps.len());
-                if accumulate {
-                    for (to, &tap) in to.iter_mut().zip(taps) {
-                        *to += tap;
+            let (height, first_row) = (kernels.outer.len(), rows.start * self.row_taps);
+            let blocks = off.len().div_ceil(height);
+            let (_, width) = kernels.outer[off.len().div_ceil(blocks) - 1];
+            for stretch in index.stretches.windows(2) {
+                for v in (0..other.len()).step_by(width) {
+                    for block in 0..blocks {
+                        let block = split(off.len(), blocks, block);
+                        let at = (first_row + block.start) * row
+                            + (vectors.start * self.vector_taps + v) * lanes;
+                        let outer = Outer {
+                            a: row_buffer.as_ptr(),
+                            a_off: &off[block.clone()],
+                            b: vector_buffer.as_ptr(),
+                            b_off: &other[v..(v + width).min(other.len())],
+                            runs: &index.runs[stretch[0]..stretch[1]],
+                            to: sums.wrapping_add(at),
+                            row,
+                        };
+                        // SAFETY: `Kernels` of an available level; the buffers
+                        // have all taps of all positions; the sums are this
+                        // unit's alone.
+                        unsafe { kernels.outer[block.len() - 1].0(&outer) };
                     }
-                } else {
-                    to.copy_from_slice(taps);
+                }
+            }
+        });
+    }
+
+    /// Transposes channels of a box into vectors.
+    fn copy_vectors<T: Dispatch>(
+        &self,
+        piece: &Piece,
+        kernels: &Kernels<T>,
+        x: Planes<'_, T>,
+        gy: Planes<'_, T>,
+        vectors: Range<usize>,
+        to: &mut [T],
+    ) {
+        let lanes = self.lanes;
+        let channels = |v: usize| v * lanes..((v + 1) * lanes).min(self.wide_channels);
+        match self.wide {
+            Wide::Output => {
+                let len = gy_len(piece.pixels()) * lanes;
+                assert!(to.len() >= vectors.len() * len);
+                for (to, v) in to.chunks_exact_mut(len).zip(vectors) {
+                    let channels = channels(v);
+                    piece.segments(self.g.output, gy.batch_stride, |pixel, from, columns| {
+                        let from = &gy.data[channels.start * gy.channel_stride + from..];
+                        assert!(from.len() >= (channels.len() - 1) * gy.channel_stride + columns);
+                        let (from, from_row, rows) =
+                            (from.as_ptr(), gy.channel_stride, channels.len());
+                        let to = to[pixel * lanes..(pixel + columns) * lanes].as_mut_ptr();
+                        let turn = Turn {
+                            from,
+                            from_row,
+                            rows,
+                            columns,
+                            to,
+                            to_row: lanes,
+                            pad: true,
+                            accumulate: false,
+                        };
+                        // SAFETY: `Kernels` of an available level; ranges as
+                        // asserted.
+                        unsafe { (kernels.turn)(&turn) };
+                    });
+                }
+            }
+            Wide::Input => {
+                let layout = &piece.layout;
+                assert!(to.len() >= vectors.len() * layout.phases * layout.stride * lanes);
+                fill_each(&self.plan, piece, x, |plane, fill| {
+                    for (i, v) in vectors.clone().enumerate() {
+                        let channels = channels(v);
+                        let from = x.data
+                            [piece.sample * x.batch_stride + channels.start * x.channel_stride..]
+                            .as_ptr();
+                        let to =
+                            to[(i * layout.phases + plane) * layout.stride * lanes..].as_mut_ptr();
+                        // SAFETY: `Kernels` of an available level; the source
+                        // has the pixels that `fill` calls valid, the planes
+                        // are large enough as asserted above.
+                        unsafe {
+                            (kernels.fill_vectors)(
+                                &Fill { from, to, ..fill },
+                                channels.len(),
+                                x.channel_stride,
+                            )
+                        };
+                    }
+                });
+            }
+        }
+    }
+
+    /// Copies the other channels of a box.
+    fn copy_rows<T: Dispatch>(
+        &self,
+        piece: &Piece,
+        kernels: &Kernels<T>,
+        x: Planes<'_, T>,
+        gy: Planes<'_, T>,
+        rows: Range<usize>,
+        to: &mut [T],
+    ) {
+        match self.wide {
+            Wide::Output => fill(&self.plan, piece, kernels, x, rows, to),
+            Wide::Input => {
+                for (to, o) in to.chunks_exact_mut(gy_len(piece.pixels())).zip(rows) {
+                    piece.segments(self.g.output, gy.batch_stride, |pixel, from, len| {
+                        let from = o * gy.channel_stride + from;
+                        to[pixel..pixel + len].copy_from_slice(&gy.data[from..from + len]);
+                    });
                 }
             }
         }
     }
+
+    /// Adds up all slots, in order, for some of the channels that the rows
+    /// belong to, and writes these.
+    fn finish<T: Dispatch>(
+        &self,
+        channels: Range<usize>,
+        kernels: &Kernels<T>,
+        sums: Shared<T>,
+        gw: Shared<T>,
+        [output, input]: [usize; 2],
+        accumulate: bool,
+    ) {
+        let (g, row, lanes) = (self.g, self.row(), self.lanes);
+        let channel = self.row_taps * row;
+        let slot = |slot: usize| {
+            sums.get()
+                .wrapping_add(slot * self.sums() + channels.start * channel)
+        };
+        let (from, len) = (slot(0), channels.len() * channel);
+        // SAFETY: the rows of the channels are inside of the sums, and the
+        // weights inside of `gw`, as the callers checked; this call alone has
+        // them.
+        unsafe {
+            for other in 1..self.slots {
+                let others = std::slice::from_raw_parts(slot(other), len);
+                for (sum, &other) in std::slice::from_raw_parts_mut(from, len)
+                    .iter_mut()
+                    .zip(others)
+                {
+                    *sum += other;
+                }
+            }
+            let turn = |from: *const T,
+                        from_row: usize,
+                        [rows, columns]: [usize; 2],
+                        to: usize,
+                        to_row: usize| {
+                (kernels.turn)(&Turn {
+                    from,
+                    from_row,
+                    rows,
+                    columns,
+                    to: gw.get().add(to),
+                    to_row,
+                    pad: false,
+                    accumulate,
+                });
+            };
+            match self.wide {
+                // `[input channel][tap][output channel]` to `[output channel][input channel][tap]`.
+                Wide::Output if input == self.row_taps => {
+                    turn(
+                        from,
+                        row,
+                        [channels.len() * self.row_taps, g.out_channels],
+                        channels.start * input,
+                        output,
+                    );
+                }
+                Wide::Output => {
+                    for (i, c) in channels.enumerate() {
+                        turn(
+                            from.add(i * channel),
+                            row,
+                            [self.row_taps, g.out_channels],
+                            c * input,
+                            output,
+                        );
+                    }
+                }
+                // `[vector][tap][lane]` to `[input channel][tap]`.
+                Wide::Input => {
+                    for (i, o) in channels.enumerate() {
+                        for v in 0..self.vectors {
+                            let count = (g.in_channels - v * lanes).min(lanes);
+                            let from = from.add(i * row + v * self.vector_taps * lanes);
+                            turn(
+                                from,
+                                lanes,
+                                [self.vector_taps, count],
+                                o * output + v * lanes * input,
+                                input,
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Distance of the channels of output gradients of so many pixels: an odd
+/// number of cache lines, as for the planes of inputs.
+fn gy_len(pixels: usize) -> usize {
+    (pixels.div_ceil(MAX_LANES) | 1) * MAX_LANES
 }
 
 /// The weight gradient. The arrays have been checked, neither the batch nor
@@ -168,30 +445,45 @@ pub(super) fn weight_gradient<T: Dispatch>(
     accumulate: bool,
 ) {
     let kernels = T::kernels(level);
-    let weight = Weight::new(g, kernels.grad.len(), size_of::<T>());
-    let weights = g.out_channels * g.in_channels * g.taps();
-    with_buffer(weight.slots * weights, |partials: &mut [T]| {
-        let units = weight.slots * weight.row_parts;
-        let shared = Shared::new(partials);
+    let weight = Weight::new(g, kernels.lanes, size_of::<T>());
+    with_buffer(weight.slots * weight.sums(), |sums: &mut [T]| {
+        let units = weight.slots * weight.parts;
+        let many = weight.slots * weight.sums() > 1 << 16;
+        let shared = Shared::new(sums);
         if weight.small || units == 1 {
             (0..units).for_each(|unit| weight.unit(unit, kernels, x, gy, shared));
         } else {
-            (0..units).into_par_iter().for_each(|unit| weight.unit(unit, kernels, x, gy, shared));
+            (0..units)
+                .into_par_iter()
+                .for_each(|unit| weight.unit(unit, kernels, x, gy, shared));
         }
         let strides = [gw.batch_stride, gw.channel_stride];
         let gw = Shared::new(gw.data);
-        if weight.slots * weights > 1 << 16 {
-            (0..g.out_channels).into_par_iter().for_each(|o| weight.finish(o, shared, gw, strides, accumulate));
+        let blocks = weight.rows.div_ceil(MAX_LANES);
+        let finish = |block| {
+            weight.finish(
+                split(weight.rows, blocks, block),
+                kernels,
+                shared,
+                gw,
+                strides,
+                accumulate,
+            )
+        };
+        if many && !weight.small {
+            (0..blocks).into_par_iter().for_each(finish);
         } else {
-            (0..g.out_channels).for_each(|o| weight.finish(o, shared, gw, strides, accumulate));
+            (0..blocks).for_each(finish);
         }
     });
 }
 
 /// Upper bound on the scratch memory of [`weight_gradient`].
-pub(super) fn scratch_bytes(g: &Geometry, max_rows: usize, bytes: usize, threads: usize) -> usize {
-    let weight = Weight::new(g, max_rows, bytes);
-    let shared = weight.slots * g.out_channels * g.in_channels * g.taps() * bytes + 64;
-    let planes = (weight.x_elements() + weight.gy_elements()) * bytes + 128;
-    shared + threads * (planes + index_bytes(weight.plan.positions, weight.chunk * g.taps()))
+pub(super) fn scratch_bytes(g: &Geometry, lanes: usize, bytes: usize, threads: usize) -> usize {
+    let weight = Weight::new(g, lanes, bytes);
+    let shared = weight.slots * weight.sums() * bytes + 64;
+    let planes = (weight.vector_elements() + weight.row_elements()) * bytes + 128;
+    let offsets = weight.row_chunk * weight.row_taps + weight.vector_chunk * weight.vector_taps;
+    shared
+        + threads * (planes + index_bytes(weight.plan.lines, weight.plan.positions, lanes, offsets))
 }

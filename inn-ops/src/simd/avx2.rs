@@ -3,7 +3,7 @@
 use super::Lanes;
 use std::arch::x86_64::*;
 
-// SAFETY (both functions): only called from `Lanes` methods, whose callers
+// SAFETY (these functions): only called from `Lanes` methods, whose callers
 // have checked that the CPU has AVX2.
 #[inline(always)]
 unsafe fn mask_f32(mask: u32) -> __m256i {
@@ -19,32 +19,40 @@ unsafe fn mask_f64(mask: u32) -> __m256i {
     // SAFETY: see above.
     unsafe {
         let bits = _mm256_setr_epi64x(1, 2, 4, 8);
-        _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_set1_epi64x(mask as i64), bits), bits)
+        _mm256_cmpeq_epi64(
+            _mm256_and_si256(_mm256_set1_epi64x(mask as i64), bits),
+            bits,
+        )
     }
 }
 
 #[inline(always)]
-unsafe fn sum_f32(v: __m256) -> f32 {
+unsafe fn zip_f32(a: __m256, b: __m256) -> (__m256, __m256) {
     // SAFETY: see above.
     unsafe {
-        let s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-        let s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-        _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)))
+        let (even, odd) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+        (
+            _mm256_permute2f128_ps(even, odd, 0x20),
+            _mm256_permute2f128_ps(even, odd, 0x31),
+        )
     }
 }
 
 #[inline(always)]
-unsafe fn sum_f64(v: __m256d) -> f64 {
+unsafe fn zip_f64(a: __m256d, b: __m256d) -> (__m256d, __m256d) {
     // SAFETY: see above.
     unsafe {
-        let s = _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
-        _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)))
+        let (even, odd) = (_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b));
+        (
+            _mm256_permute2f128_pd(even, odd, 0x20),
+            _mm256_permute2f128_pd(even, odd, 0x31),
+        )
     }
 }
 
 macro_rules! lanes {
     ($(#[$doc:meta])* $name:ident, $elem:ty, $reg:ty, $n:literal,
-     $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $sum:ident,
+     $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $zip:ident,
      $mask:ident, $maskload:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
@@ -94,9 +102,10 @@ macro_rules! lanes {
             }
 
             #[inline(always)]
-            unsafe fn reduce_sum(self) -> $elem {
+            unsafe fn zip(self, other: Self) -> (Self, Self) {
                 // SAFETY: see above.
-                unsafe { $sum(self.0) }
+                let (low, high) = unsafe { $zip(self.0, other.0) };
+                (Self(low), Self(high))
             }
 
             #[inline(always)]
@@ -118,12 +127,12 @@ lanes!(
     /// Eight `f32`.
     F32x8, f32, __m256, 8,
     _mm256_setzero_ps, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps,
-    _mm256_add_ps, sum_f32, mask_f32, _mm256_maskload_ps
+    _mm256_add_ps, zip_f32, mask_f32, _mm256_maskload_ps
 );
 
 lanes!(
     /// Four `f64`.
     F64x4, f64, __m256d, 4,
     _mm256_setzero_pd, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_fmadd_pd,
-    _mm256_add_pd, sum_f64, mask_f64, _mm256_maskload_pd
+    _mm256_add_pd, zip_f64, mask_f64, _mm256_maskload_pd
 );

@@ -6,41 +6,35 @@ use std::arch::x86_64::*;
 // SAFETY (both functions): only called from `Lanes` methods, whose callers
 // have checked that the CPU has AVX-512.
 
-// Transposing while adding needs half as many shuffles as four separate sums.
 #[inline(always)]
-unsafe fn four_f32(a: __m512, b: __m512, c: __m512, d: __m512, to: *mut f32) {
+unsafe fn zip_f32(a: __m512, b: __m512) -> (__m512, __m512) {
     // SAFETY: see above.
     unsafe {
-        let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-        let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
-        let (ab, cd) = (_mm512_castps_pd(ab), _mm512_castps_pd(cd));
-        let low = _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd));
-        let high = _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd));
-        let sums = _mm512_add_ps(low, high);
-        let sums = _mm256_add_ps(_mm512_castps512_ps256(sums), _mm512_extractf32x8_ps(sums, 1));
-        let sums = _mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps(sums, 1));
-        _mm_storeu_ps(to, _mm_add_ps(_mm_loadu_ps(to), sums));
+        let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+        let high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+        (
+            _mm512_permutex2var_ps(a, low, b),
+            _mm512_permutex2var_ps(a, high, b),
+        )
     }
 }
 
 #[inline(always)]
-unsafe fn four_f64(a: __m512d, b: __m512d, c: __m512d, d: __m512d, to: *mut f64) {
+unsafe fn zip_f64(a: __m512d, b: __m512d) -> (__m512d, __m512d) {
     // SAFETY: see above.
     unsafe {
-        let ab = _mm512_add_pd(_mm512_unpacklo_pd(a, b), _mm512_unpackhi_pd(a, b));
-        let cd = _mm512_add_pd(_mm512_unpacklo_pd(c, d), _mm512_unpackhi_pd(c, d));
-        let ab = _mm256_add_pd(_mm512_castpd512_pd256(ab), _mm512_extractf64x4_pd(ab, 1));
-        let cd = _mm256_add_pd(_mm512_castpd512_pd256(cd), _mm512_extractf64x4_pd(cd, 1));
-        let low = _mm256_permute2f128_pd(ab, cd, 0x20);
-        let high = _mm256_permute2f128_pd(ab, cd, 0x31);
-        let sums = _mm256_add_pd(low, high);
-        _mm256_storeu_pd(to, _mm256_add_pd(_mm256_loadu_pd(to), sums));
+        let low = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
+        let high = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
+        (
+            _mm512_permutex2var_pd(a, low, b),
+            _mm512_permutex2var_pd(a, high, b),
+        )
     }
 }
 
 macro_rules! lanes {
     ($(#[$doc:meta])* $name:ident, $elem:ty, $reg:ty, $n:literal, $mask:ty,
-     $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $sum:ident, $four:ident,
+     $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $zip:ident,
      $maskload:ident, $compress:ident, $maskstore:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
@@ -90,16 +84,10 @@ macro_rules! lanes {
             }
 
             #[inline(always)]
-            unsafe fn reduce_sum(self) -> $elem {
+            unsafe fn zip(self, other: Self) -> (Self, Self) {
                 // SAFETY: see above.
-                unsafe { $sum(self.0) }
-            }
-
-            #[inline(always)]
-            unsafe fn reduce_four(vectors: [Self; 4], to: *mut $elem) {
-                let [a, b, c, d] = vectors;
-                // SAFETY: see above.
-                unsafe { $four(a.0, b.0, c.0, d.0, to) }
+                let (low, high) = unsafe { $zip(self.0, other.0) };
+                (Self(low), Self(high))
             }
 
             #[inline(always)]
@@ -136,7 +124,7 @@ lanes!(
     /// Sixteen `f32`.
     F32x16, f32, __m512, 16, __mmask16,
     _mm512_setzero_ps, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps,
-    _mm512_add_ps, _mm512_reduce_add_ps, four_f32,
+    _mm512_add_ps, zip_f32,
     _mm512_maskz_loadu_ps, _mm512_maskz_compress_ps, _mm512_mask_storeu_ps
 );
 
@@ -144,6 +132,6 @@ lanes!(
     /// Eight `f64`.
     F64x8, f64, __m512d, 8, __mmask8,
     _mm512_setzero_pd, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_fmadd_pd,
-    _mm512_add_pd, _mm512_reduce_add_pd, four_f64,
+    _mm512_add_pd, zip_f64,
     _mm512_maskz_loadu_pd, _mm512_maskz_compress_pd, _mm512_mask_storeu_pd
 );

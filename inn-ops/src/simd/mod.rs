@@ -47,7 +47,11 @@ impl Level {
                     && is_x86_feature_detected!("avx512vl")
             }
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("popcnt"),
+            Level::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("popcnt")
+            }
             #[cfg(target_arch = "aarch64")]
             Level::Neon => std::arch::is_aarch64_feature_detected!("neon"),
             Level::Scalar => true,
@@ -142,21 +146,13 @@ pub(crate) trait Lanes: Copy {
     unsafe fn mul_add(self, factor: Self, sum: Self) -> Self;
     /// Lane by lane sum.
     unsafe fn add(self, other: Self) -> Self;
-    /// The sum of all lanes, in a fixed order.
-    unsafe fn reduce_sum(self) -> Self::Elem;
+    /// Interleaves two vectors: `a[0] b[0] a[1] b[1] ...`, as the low and the
+    /// high half of that.
+    unsafe fn zip(self, other: Self) -> (Self, Self);
 
     /// Asks for memory that will be read soon; any address is allowed.
     #[inline(always)]
     fn prefetch(_from: *const Self::Elem) {}
-
-    /// Adds the sums of four vectors to four adjacent elements.
-    #[inline(always)]
-    unsafe fn reduce_four(vectors: [Self; 4], to: *mut Self::Elem) {
-        for (i, vector) in vectors.into_iter().enumerate() {
-            // SAFETY: the caller vouches for four elements.
-            unsafe { *to.add(i) += vector.reduce_sum() };
-        }
-    }
 
     /// Reads the lanes whose bit is set in `mask` from their place after
     /// `from`, the others are zero and their memory is not accessed.
@@ -201,11 +197,34 @@ pub(crate) trait Lanes: Copy {
         // counted by the mask otherwise.
         unsafe {
             if full {
-                let value = if accumulate { self.add(Self::load(to)) } else { self };
+                let value = if accumulate {
+                    self.add(Self::load(to))
+                } else {
+                    self
+                };
                 value.store(to);
             } else {
                 self.scatter(to, mask, 1, accumulate);
             }
         }
+    }
+}
+
+/// Transposes the square of the first `N` vectors.
+///
+/// # Safety
+///
+/// As the functions of [`Lanes`].
+#[inline(always)]
+pub(crate) unsafe fn transpose<L: Lanes>(v: &mut [L; MAX_LANES]) {
+    // Dealing the rows out like cards, as often as it takes to halve them all.
+    let mut span = 1;
+    while span < L::N {
+        let old = *v;
+        for i in 0..L::N / 2 {
+            // SAFETY: as for this function.
+            (v[2 * i], v[2 * i + 1]) = unsafe { old[i].zip(old[i + L::N / 2]) };
+        }
+        span *= 2;
     }
 }

@@ -37,7 +37,12 @@ impl<T: Element> Lanes for Quad<T> {
     #[inline(always)]
     unsafe fn mul_add(self, factor: Self, sum: Self) -> Self {
         let (a, b, c) = (self.0, factor.0, sum.0);
-        Quad([a[0] * b[0] + c[0], a[1] * b[1] + c[1], a[2] * b[2] + c[2], a[3] * b[3] + c[3]])
+        Quad([
+            a[0] * b[0] + c[0],
+            a[1] * b[1] + c[1],
+            a[2] * b[2] + c[2],
+            a[3] * b[3] + c[3],
+        ])
     }
 
     #[inline(always)]
@@ -47,7 +52,11 @@ impl<T: Element> Lanes for Quad<T> {
     }
 
     #[inline(always)]
-    unsafe fn reduce_sum(self) -> T {
-        (self.0[0] + self.0[2]) + (self.0[1] + self.0[3])
+    unsafe fn zip(self, other: Self) -> (Self, Self) {
+        let (a, b) = (self.0, other.0);
+        (
+            Quad([a[0], b[0], a[1], b[1]]),
+            Quad([a[2], b[2], a[3], b[3]]),
+        )
     }
 }

@@ -1,0 +1,262 @@
+//! The inner loops of the weight gradient, generic over the vector type, and
+//! the transposition that they need.
+
+use super::micro::{Fill, zeros};
+use crate::simd::{Lanes, MAX_LANES, transpose};
+
+/// Adjacent positions: the first one in the streams `a` and in the streams
+/// `b` of an [`Outer`], and their number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) a: usize,
+    pub(crate) b: usize,
+    pub(crate) len: usize,
+}
+
+/// Sums of outer products: vector `(m, j)` of the output gets
+/// `sum_q a[a_off[m] + q] * b[b_off[j] + q * N ..][..N]` added, for the
+/// positions `q` of `runs` (which may differ for `a` and `b`) and vectors of
+/// `N` elements.
+pub(crate) struct Outer<'a, T> {
+    pub(crate) a: *const T,
+    /// As many as the function has rows.
+    pub(crate) a_off: &'a [usize],
+    pub(crate) b: *const T,
+    pub(crate) b_off: &'a [usize],
+    pub(crate) runs: &'a [Run],
+    pub(crate) to: *mut T,
+    /// Distance of the rows of the output; the vectors of a row are adjacent.
+    pub(crate) row: usize,
+}
+
+/// Computes `MR` rows with tiles of `NV` vectors.
+///
+/// # Safety
+///
+/// The CPU must support `L`, all elements that [`Outer`] describes must be
+/// valid, and nothing else may access the output meanwhile.
+#[inline(always)]
+pub(crate) unsafe fn outer<L: Lanes, const MR: usize, const NV: usize>(p: &Outer<'_, L::Elem>) {
+    assert!(p.a_off.len() == MR);
+    let mut j = 0;
+    while j < p.b_off.len() {
+        let left = p.b_off.len() - j;
+        // SAFETY: as for this function, and the tile has at most `left` vectors.
+        unsafe {
+            if left >= NV {
+                outer_tile::<L, MR, NV>(p, j);
+                j += NV;
+            } else if NV > 4 && left >= 4 {
+                outer_tile::<L, MR, 4>(p, j);
+                j += 4;
+            } else if NV > 2 && left >= 2 {
+                outer_tile::<L, MR, 2>(p, j);
+                j += 2;
+            } else {
+                outer_tile::<L, MR, 1>(p, j);
+                j += 1;
+            }
+        }
+    }
+}
+
+/// # Safety
+///
+/// As [`outer`].
+#[inline(always)]
+unsafe fn outer_tile<L: Lanes, const MR: usize, const NV: usize>(p: &Outer<'_, L::Elem>, j: usize) {
+    // SAFETY: the pointers stay within what `Outer` describes.
+    unsafe {
+        let mut acc = [[L::zero(); NV]; MR];
+        let (mut a, mut b) = ([p.a; MR], [p.b; NV]);
+        for m in 0..MR {
+            a[m] = p.a.add(p.a_off[m]);
+        }
+        for v in 0..NV {
+            b[v] = p.b.add(p.b_off[j + v]);
+        }
+        for run in p.runs {
+            for q in 0..run.len {
+                let mut y = [L::zero(); NV];
+                for v in 0..NV {
+                    y[v] = L::load(b[v].add((run.b + q) * L::N));
+                }
+                for m in 0..MR {
+                    let x = L::splat(*a[m].add(run.a + q));
+                    for v in 0..NV {
+                        acc[m][v] = x.mul_add(y[v], acc[m][v]);
+                    }
+                }
+            }
+        }
+        for m in 0..MR {
+            for v in 0..NV {
+                let to = p.to.add(m * p.row + (j + v) * L::N);
+                acc[m][v].add(L::load(to)).store(to);
+            }
+        }
+    }
+}
+
+/// Rows to turn into columns: element `(r, c)` of the source is element
+/// `(c, r)` of the target. Elements of a row are adjacent, on both sides.
+pub(crate) struct Turn<T> {
+    pub(crate) from: *const T,
+    /// Distance of the rows of the source.
+    pub(crate) from_row: usize,
+    /// Rows of the source; at most a vector if `pad`.
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) to: *mut T,
+    /// Distance of the rows of the target.
+    pub(crate) to_row: usize,
+    /// Whether to fill up the rows of the target with zeros to a whole vector.
+    pub(crate) pad: bool,
+    /// Whether to add to the target.
+    pub(crate) accumulate: bool,
+}
+
+/// How far ahead of the copied element of a row to fetch into the cache.
+const AHEAD: usize = 4 * MAX_LANES;
+
+/// Turns rows into columns.
+///
+/// # Safety
+///
+/// The CPU must support `L`, and all elements that [`Turn`] describes must be
+/// valid.
+#[inline(always)]
+pub(crate) unsafe fn turn<L: Lanes>(p: &Turn<L::Elem>) {
+    let mask = |n: usize| u32::MAX >> (32 - n);
+    for r in (0..p.rows).step_by(L::N) {
+        let rows = (p.rows - r).min(L::N);
+        for c in (0..p.columns).step_by(L::N) {
+            let columns = (p.columns - c).min(L::N);
+            // SAFETY: `rows` and `columns` are those that are left.
+            unsafe {
+                let mut v = [L::zero(); MAX_LANES];
+                let from = p.from.add(r * p.from_row + c);
+                if rows == L::N && columns == L::N {
+                    for i in 0..L::N {
+                        let from = from.add(i * p.from_row);
+                        v[i] = L::load(from);
+                        L::prefetch(from.wrapping_add(AHEAD));
+                    }
+                } else {
+                    for i in 0..L::N {
+                        if i < rows {
+                            v[i] = L::load_masked(from.add(i * p.from_row), mask(columns));
+                        }
+                    }
+                }
+                transpose(&mut v);
+                let to = p.to.add(c * p.to_row + r);
+                if (rows == L::N || p.pad) && !p.accumulate {
+                    for j in 0..L::N {
+                        if j < columns {
+                            v[j].store(to.add(j * p.to_row));
+                        }
+                    }
+                } else {
+                    for j in 0..L::N {
+                        if j < columns {
+                            v[j].compress(to.add(j * p.to_row), mask(rows), p.accumulate);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Copies windows of up to `N` channels, `channel` apart, into one padded
+/// plane of vectors: as [`fill`](super::micro::fill), with an element of the
+/// plane being the vector of the channels there. Nothing is written after
+/// `extent`.
+///
+/// # Safety
+///
+/// The CPU must support `L`, the valid elements of the source must be
+/// readable and the plane, `extent` vectors, writable.
+#[inline(always)]
+pub(crate) unsafe fn fill_vectors<L: Lanes>(p: &Fill<L::Elem>, channels: usize, channel: usize) {
+    let [a0, a1, a2] = p.axes;
+    let mut done = 0;
+    for sample in 0..p.samples {
+        for i0 in 0..a0.pitch {
+            for i1 in 0..a1.pitch {
+                let len = a2.pitch.min(p.extent - done);
+                let (lo, hi) = (a2.valid.0.min(len), a2.valid.1.min(len));
+                let inside = a0.valid.0 <= i0
+                    && i0 < a0.valid.1
+                    && a1.valid.0 <= i1
+                    && i1 < a1.valid.1
+                    && lo < hi;
+                // SAFETY: the source is only read where `valid` says that it
+                // exists, and the line ends within `extent`.
+                unsafe {
+                    let to = p.to.add(done * L::N);
+                    if inside {
+                        let outer = (a0.start + (a0.step * i0) as isize) * p.slice as isize
+                            + (a1.start + (a1.step * i1) as isize) * p.line as isize
+                            + a2.start
+                            + (a2.step * lo) as isize;
+                        let from = p
+                            .from
+                            .wrapping_add(p.sample * sample)
+                            .wrapping_offset(outer);
+                        zeros::<L>(to, lo * L::N);
+                        vectors::<L>(from, a2.step, hi - lo, channels, channel, to.add(lo * L::N));
+                        zeros::<L>(to.add(hi * L::N), (len - hi) * L::N);
+                    } else {
+                        zeros::<L>(to, len * L::N);
+                    }
+                }
+                done += len;
+            }
+        }
+    }
+    // Zeros that the last lines would share with the next ones.
+    // SAFETY: as above.
+    unsafe { zeros::<L>(p.to.add(done * L::N), (p.extent - done) * L::N) };
+}
+
+/// Makes vectors of `channels` channels from `count` elements, `step` apart.
+///
+/// # Safety
+///
+/// As [`fill_vectors`].
+#[inline(always)]
+unsafe fn vectors<L: Lanes>(
+    from: *const L::Elem,
+    step: usize,
+    count: usize,
+    channels: usize,
+    channel: usize,
+    to: *mut L::Elem,
+) {
+    // SAFETY: all elements named are valid.
+    unsafe {
+        if step == 1 {
+            let (from_row, rows, columns) = (channel, channels, count);
+            turn::<L>(&Turn {
+                from,
+                from_row,
+                rows,
+                columns,
+                to,
+                to_row: L::N,
+                pad: true,
+                accumulate: false,
+            });
+        } else {
+            for q in 0..count {
+                let to = to.add(q * L::N);
+                L::zero().store(to);
+                for c in 0..channels {
+                    *to.add(c) = *from.add(c * channel + q * step);
+                }
+            }
+        }
+    }
+}
