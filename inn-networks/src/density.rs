@@ -1,12 +1,12 @@
 //! Flows as densities: log-probabilities, samples, bits per dimension.
 
-use inn_core::kernel::UNIFORMS;
 use inn_core::memory::map_bytes;
-use inn_core::{Backend, Call, Direction, Element, Error, Given, Invertible, Kernel, Mapped, Params, Result, Scalar, Shape, Tensor, Trail};
+use inn_core::{Backend, Call, Direction, Element, Error, Given, Invertible, Mapped, Params, Result, Shape, Tensor, Trail};
+use inn_ops::loss::Gaussian;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
-use std::f64::consts::{LN_2, PI};
+use std::f64::consts::LN_2;
 
 /// The density p(x) = N(f(x); 0, I) |det ∂f/∂x| of a flow f, with what the flow is given.
 ///
@@ -41,9 +41,7 @@ impl<'a, L: Invertible, B: Backend> Density<'a, L, B> {
     /// A shape that does not fit.
     pub fn log_prob_on_device(&self, x: Tensor<B>) -> Result<Tensor<B>> {
         let Mapped { state, mut logdet } = self.call().forward(x)?;
-        let shape = state.shape();
-        let backend = self.params.backend();
-        backend.zip(&StandardNormalLogDensity, shape, &[state.view()], &mut [], &mut [], &mut [logdet.view_mut().update()])?;
+        Gaussian::STANDARD.add(self.params.backend(), state.view(), &mut logdet.view_mut())?;
         Ok(logdet)
     }
 
@@ -75,8 +73,7 @@ impl<'a, L: Invertible, B: Backend> Density<'a, L, B> {
         let backend = self.params.backend();
         let z = latent(backend, self.call().check(Direction::Forward, shape)?, seed, first, 1.0)?;
         let mut log_prob = Tensor::zeros(backend, Shape::per_sample(shape.batch()))?;
-        let domain = z.shape();
-        backend.zip(&StandardNormalLogDensity, domain, &[z.view()], &mut [], &mut [], &mut [log_prob.view_mut().update()])?;
+        Gaussian::STANDARD.add(backend, z.view(), &mut log_prob.view_mut())?;
         let Mapped { state, logdet } = self.call().inverse(z)?;
         log_prob.view_mut().axpy(backend, -1.0, logdet.view())?;
         Ok(Samples { x: state, log_prob: log_prob.to_f64()? })
@@ -162,17 +159,4 @@ pub fn latent<B: Backend>(backend: &B, shape: Shape, seed: u64, first: u64, temp
 /// [`Rescale::to_unit`](crate::preprocess::Rescale::to_unit) into the flow, and its log-determinant counts the ln 256 a dimension.
 pub fn bits_per_dim(mean_log_prob: f64, dimensions: usize) -> f64 {
     -mean_log_prob / (dimensions as f64 * LN_2)
-}
-
-/// -z²/2 - ln(2π)/2, summed over a sample.
-#[derive(Clone, Copy)]
-struct StandardNormalLogDensity;
-impl Kernel for StandardNormalLogDensity {
-    const READ: usize = 1;
-    const UPDATE: usize = 0;
-    const SAMPLE_SUMS: usize = 1;
-    #[inline(always)]
-    fn eval<T: Scalar>(&self, _: &[T; UNIFORMS], z: &[T], _: &mut [T], _: &mut [T], sums: &mut [T]) {
-        sums[0] = T::constant(-0.5) * (z[0].square() + T::constant((2.0 * PI).ln()));
-    }
 }

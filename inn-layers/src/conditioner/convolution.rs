@@ -5,7 +5,7 @@ use inn_core::kernel::UNIFORMS;
 use inn_core::{
     Backend, Conv, Error, Facts, Gradients, Init, Inputs, Kernel, Param, Result, Scalar, Scope, Shape, Tensor, View, ViewMut, Write,
 };
-use inn_ops::Activation;
+use inn_ops::{Activation, pointwise};
 
 /// W * x (+ W_c * condition): a weight whose inputs are the channels of x and, after them, those of a condition.
 ///
@@ -147,18 +147,6 @@ impl Kernel for AddBias {
     }
 }
 
-/// x = ρ(y).
-#[derive(Clone, Copy)]
-pub(super) struct Activate(pub(super) Activation);
-impl Kernel for Activate {
-    const READ: usize = 1;
-    const UPDATE: usize = 1;
-    #[inline(always)]
-    fn eval<T: Scalar>(&self, _: &[T; UNIFORMS], read: &[T], update: &mut [T], _: &mut [T], _: &mut [T]) {
-        update[0] = self.0.value(read[0]);
-    }
-}
-
 /// g = ρ'(y) g, and its sum per channel: the gradient of the bias.
 #[derive(Clone, Copy)]
 pub(super) struct PullActivation(pub(super) Activation);
@@ -195,8 +183,7 @@ pub(super) fn activated<B: Backend>(backend: &B, activation: Activation, y: &Ten
 
 /// x = ρ(y) in place of what x held.
 pub(super) fn activate_into<B: Backend>(backend: &B, activation: Activation, y: &Tensor<B>, x: &mut Tensor<B>) -> Result<()> {
-    let shape = y.shape();
-    backend.zip(&Activate(activation), shape, &[y.view()], &mut [x.view_mut().set()], &mut [], &mut [])
+    pointwise::activate(backend, activation, y.view(), &mut x.view_mut())
 }
 
 /// g = ρ'(y) g; the bias takes the sums.

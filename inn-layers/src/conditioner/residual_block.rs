@@ -7,7 +7,7 @@ use inn_core::{
     Backend, Conditioner, Conv, Error, Facts, Gradients, Init, Inputs, Kernel, Param, Result, Saved, Scalar, Scope, Shape, Tensor, View,
     ViewMut, Write,
 };
-use inn_ops::Activation;
+use inn_ops::{Activation, pointwise};
 
 /// What the last convolution of a [`ResidualBlock`] feeds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -157,20 +157,9 @@ impl Conditioner for ResidualBlock {
                 let groups = if self.head == Head::Gated { 2 } else { 1 };
                 let mut y3 = Tensor::scratch(backend, x.shape().with_channels(groups * self.ports.outputs))?;
                 self.last.transposed(at, hidden.view(), &mut y3.view_mut(), Write::Set)?;
-                let domain = out.shape();
-                if self.head == Head::Gated {
-                    let n = self.ports.outputs;
-                    let read = [y3.view().channels(0..n), y3.view().channels(n..2 * n)];
-                    backend.zip(&Gate, domain, &read, &mut [out.set()], &mut [], &mut [])?;
-                } else {
-                    backend.zip(
-                        &super::convolution::Activate(self.activation),
-                        domain,
-                        &[y3.view()],
-                        &mut [out.set()],
-                        &mut [],
-                        &mut [],
-                    )?;
+                match self.head {
+                    Head::Gated => pointwise::galu(backend, y3.view(), out)?,
+                    _ => pointwise::activate(backend, self.activation, y3.view(), out)?,
                 }
                 saved.push(y3);
             }
@@ -196,10 +185,7 @@ impl Conditioner for ResidualBlock {
         if let Some(y3) = &mut y3 {
             let domain = gout.shape();
             if self.head == Head::Gated {
-                let n = self.ports.outputs;
-                let mut y3 = y3.view_mut();
-                let update = y3.update_channels(&[0..n, n..2 * n]);
-                backend.zip(&PullGate, domain, &[gout.view()], &mut [update], &mut [], &mut [])?;
+                pointwise::galu_adjoint(backend, gout.view(), &mut y3.view_mut())?;
             } else {
                 backend.zip(&PullHead(self.activation), domain, &[gout.view()], &mut [y3.view_mut().update()], &mut [], &mut [])?;
             }
@@ -249,32 +235,6 @@ impl Kernel for PullSkip {
     fn eval<T: Scalar>(&self, _: &[T; UNIFORMS], read: &[T], update: &mut [T], sums: &mut [T], _: &mut [T]) {
         update[0] = self.0.derivative(read[0]) * (update[0] + read[1]);
         sums[0] = update[0];
-    }
-}
-
-/// out = y_1 σ(y_2).
-#[derive(Clone, Copy)]
-struct Gate;
-impl Kernel for Gate {
-    const READ: usize = 2;
-    const UPDATE: usize = 1;
-    #[inline(always)]
-    fn eval<T: Scalar>(&self, _: &[T; UNIFORMS], read: &[T], update: &mut [T], _: &mut [T], _: &mut [T]) {
-        update[0] = read[0] * read[1].sigmoid();
-    }
-}
-
-/// (y_1, y_2) become their cotangents (σ(y_2) g, y_1 σ'(y_2) g).
-#[derive(Clone, Copy)]
-struct PullGate;
-impl Kernel for PullGate {
-    const READ: usize = 1;
-    const UPDATE: usize = 2;
-    #[inline(always)]
-    fn eval<T: Scalar>(&self, _: &[T; UNIFORMS], read: &[T], update: &mut [T], _: &mut [T], _: &mut [T]) {
-        let (g, gate) = (read[0], update[1].sigmoid());
-        let other = (-update[1]).sigmoid();
-        (update[0], update[1]) = (gate * g, update[0] * gate * other * g);
     }
 }
 

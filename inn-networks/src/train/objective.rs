@@ -1,9 +1,8 @@
 //! What is minimized.
 
-use inn_core::kernel::{Kernel, UNIFORMS};
-use inn_core::scalar::Scalar;
-use inn_core::{Backend, Call, Direction, Invertible, Mapped, Params, Result, Shape, Tensor};
-use std::f64::consts::PI;
+use inn_core::kernel::blas::Scale;
+use inn_core::{Backend, Call, Direction, Invertible, Mapped, Params, Result, Tensor};
+use inn_ops::loss::Gaussian;
 
 /// A loss that is a sum over samples, with its gradient in the parameters.
 ///
@@ -48,59 +47,26 @@ pub struct MaximumLikelihood;
 impl<L: Invertible, B: Backend> Objective<L, B> for MaximumLikelihood {
     fn gradient(&self, call: Call<'_, L, B>, x: Tensor<B>, _: &[Tensor<B>], weight: f64, grads: &mut Params<B>) -> Result<Tensor<B>> {
         let backend = x.backend().clone();
-        let Mapped { state: z, logdet } = call.forward(x)?;
-        let shape = z.shape();
-        let per_sample = Shape::per_sample(shape.batch());
-        let mut losses = Tensor::zeros(&backend, per_sample)?;
-        let mut gz = Tensor::scratch(&backend, shape)?;
-        let kernel = LatentGradient(weight);
-        backend.zip(&kernel, shape, &[z.view()], &mut [gz.view_mut().set()], &mut [], &mut [losses.view_mut().update()])?;
-        losses.view_mut().axpy(&backend, -1.0, logdet.view())?;
-        let gl = Tensor::full(&backend, per_sample, -weight)?;
+        let Mapped { state: z, logdet: mut losses } = call.forward(x)?;
+        let mut gz = Tensor::scratch(&backend, z.shape())?;
+        // The log-likelihood of z joins the log-determinant; the loss is minus their sum.
+        Gaussian::STANDARD.add_with_gradient(&backend, -weight, z.view(), &mut gz.view_mut(), &mut losses.view_mut())?;
+        negate(&backend, &mut losses)?;
+        let gl = Tensor::full(&backend, losses.shape(), -weight)?;
         call.backward(z, gz, &gl, grads)?;
         Ok(losses)
     }
 
     fn losses(&self, call: Call<'_, L, B>, x: Tensor<B>, _: &[Tensor<B>]) -> Result<Tensor<B>> {
         let backend = x.backend().clone();
-        let Mapped { state: z, logdet } = call.forward(x)?;
-        let mut losses = Tensor::zeros(&backend, Shape::per_sample(z.shape().batch()))?;
-        backend.zip(&LatentLoss, z.shape(), &[z.view()], &mut [], &mut [], &mut [losses.view_mut().update()])?;
-        losses.view_mut().axpy(&backend, -1.0, logdet.view())?;
+        let Mapped { state: z, logdet: mut losses } = call.forward(x)?;
+        Gaussian::STANDARD.add(&backend, z.view(), &mut losses.view_mut())?;
+        negate(&backend, &mut losses)?;
         Ok(losses)
     }
 }
 
-/// z²/2 + ln(2π)/2, summed over a sample.
-fn negative_log_density<T: Scalar>(z: T) -> T {
-    T::constant(0.5) * z.square() + T::constant(0.5 * (2.0 * PI).ln())
-}
-
-#[derive(Clone, Copy)]
-struct LatentLoss;
-impl Kernel for LatentLoss {
-    const READ: usize = 1;
-    const UPDATE: usize = 0;
-    const SAMPLE_SUMS: usize = 1;
-    #[inline(always)]
-    fn eval<T: Scalar>(&self, _: &[T; UNIFORMS], z: &[T], _: &mut [T], _: &mut [T], sums: &mut [T]) {
-        sums[0] = negative_log_density(z[0]);
-    }
-}
-
-/// The same, and gz = weight z.
-#[derive(Clone, Copy)]
-struct LatentGradient(f64);
-impl Kernel for LatentGradient {
-    const READ: usize = 1;
-    const UPDATE: usize = 1;
-    const SAMPLE_SUMS: usize = 1;
-    fn uniforms(&self) -> [f64; UNIFORMS] {
-        [self.0, 0.0, 0.0, 0.0]
-    }
-    #[inline(always)]
-    fn eval<T: Scalar>(&self, u: &[T; UNIFORMS], z: &[T], gz: &mut [T], _: &mut [T], sums: &mut [T]) {
-        gz[0] = u[0] * z[0];
-        sums[0] = negative_log_density(z[0]);
-    }
+fn negate<B: Backend>(backend: &B, x: &mut Tensor<B>) -> Result<()> {
+    let shape = x.shape();
+    backend.zip(&Scale(-1.0), shape, &[], &mut [x.view_mut().update()], &mut [], &mut [])
 }
