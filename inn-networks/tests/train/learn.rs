@@ -10,6 +10,7 @@ use inn_networks::{ConditionalGlowConfig, Density, GlowConfig, PyramidConfig};
 use inn_ops::Cpu;
 use ndarray::{Array2, Array4};
 use std::ops::ControlFlow;
+use std::sync::Mutex;
 
 /// The mean negative log-likelihood of the Gaussian with the mean and covariance of `points`, in nats.
 fn gaussian(points: &Array2<f32>) -> f64 {
@@ -118,6 +119,44 @@ fn steps_epochs_and_last_batches() {
     assert_eq!(steps(LastBatch::Keep, 20), [(1, false), (1, true), (2, false), (2, true)]);
     assert_eq!(steps(LastBatch::Drop, 20), [(1, true), (2, true)]);
     assert_eq!(steps(LastBatch::Drop, 10), [(1, true), (2, true)]);
+}
+
+#[test]
+fn each_epoch_takes_every_sample_once_in_an_order_of_its_own() {
+    let drawn = Mutex::new(Vec::new());
+    let data = Varied::new(moons::<f32>(12, 0), |_: &mut _, x: &mut [f32], _: &mut [&mut [f32]]| {
+        drawn.lock().unwrap().push(x[0].to_bits());
+        Ok(())
+    });
+    let mut model = model::<f32>(&plane(1, &[4]));
+    model.set_initialized(true);
+    let mut trainer = Trainer::new(model, Options { epochs: 3, batch: 1, ..Options::default() }).unwrap();
+    trainer.fit(&data, None, &mut ()).unwrap();
+    let drawn = drawn.into_inner().unwrap();
+    let mut epochs: Vec<_> = drawn.chunks(12).map(<[u32]>::to_vec).collect();
+    assert_eq!(epochs.len(), 3);
+    assert!(epochs[0] != epochs[1] && epochs[1] != epochs[2] && epochs[0] != epochs[2]);
+    epochs.iter_mut().for_each(|epoch| epoch.sort_unstable());
+    assert!(epochs[0] == epochs[1] && epochs[1] == epochs[2]);
+    epochs[0].dedup();
+    assert_eq!(epochs[0].len(), 12);
+}
+
+#[test]
+fn the_learning_rate_is_that_of_the_schedule() {
+    let options = rich();
+    let mut trainer = Trainer::new(model::<f32>(&plane(1, &[4])), options.clone()).unwrap();
+    trainer.fit(&moons(50, 1), None, &mut ()).unwrap();
+    let rates: Vec<f64> = trainer.records().iter().map(|r| r.learning_rate).collect();
+    assert_eq!(rates, (0..16).map(|step| options.schedule.at(step, 16)).collect::<Vec<_>>());
+}
+
+#[cfg(feature = "progress")]
+#[test]
+fn a_progress_bar_lets_training_through() {
+    let mut trainer = Trainer::new(model::<f32>(&plane(1, &[4])), rich()).unwrap();
+    let outcome = trainer.fit(&moons(50, 1), Some(&moons(20, 2)), &mut inn_networks::train::Bar::default()).unwrap();
+    assert_eq!(outcome.steps, 16);
 }
 
 #[test]
