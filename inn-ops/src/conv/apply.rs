@@ -1,9 +1,10 @@
 //! The forward operation and the input gradient.
 
+use super::copy::Source;
 use super::geometry::Geometry;
 use super::index::{Index, Taps, index_bytes, with_index};
 use super::kernels::{Dispatch, Kernels};
-use super::micro::{Fill, Panel};
+use super::micro::Panel;
 use super::plan::{Piece, Plan, SLACK, split};
 use super::scratch::{Shared, with_buffer};
 use super::{Planes, PlanesMut};
@@ -18,10 +19,6 @@ pub(super) const SMALL: usize = 1 << 21;
 /// Positions of a box at least, so that starting it, its halo and the ends of
 /// its run cost little.
 const LEAST: usize = 192;
-/// How many channels ahead of the copied one to fetch into the cache: images
-/// are larger than that, and short pieces of many channels are not recognized
-/// as a stream by the hardware.
-const PREFETCH: usize = 2;
 /// Units of work of a call, if it has enough of it.
 const UNITS: usize = 16;
 
@@ -47,11 +44,7 @@ struct Apply<'a> {
 
 impl<'a> Apply<'a> {
     fn new(g: &'a Geometry, adjoint: bool, max_rows: usize, bytes: usize) -> Self {
-        let (rows, channels) = if adjoint {
-            (g.in_channels, g.out_channels)
-        } else {
-            (g.out_channels, g.in_channels)
-        };
+        let (rows, channels) = if adjoint { (g.in_channels, g.out_channels) } else { (g.out_channels, g.in_channels) };
         let work = rows * channels * g.taps();
         let budget = BUDGET / bytes;
         let plan = Plan::new(g, adjoint, channels, work, budget, LEAST);
@@ -85,11 +78,7 @@ impl<'a> Apply<'a> {
         for r0 in 0..self.phases[0] {
             for r1 in 0..self.phases[1] {
                 for r2 in 0..self.phases[2] {
-                    let taps = Taps {
-                        g: self.g,
-                        adjoint: self.adjoint,
-                        phase: [r0, r1, r2],
-                    };
+                    let taps = Taps { g: self.g, adjoint: self.adjoint, phase: [r0, r1, r2] };
                     visit(taps, base);
                     base += self.rows * self.channels * taps.count();
                 }
@@ -100,11 +89,7 @@ impl<'a> Apply<'a> {
     /// Arranges the weights as the kernels take them:
     /// `[phase][block of rows][channel][tap][row of the block]`.
     fn pack<T: Dispatch>(&self, w: Planes<'_, T>, packed: &mut [T]) {
-        let (row, channel) = if self.adjoint {
-            (w.channel_stride, w.batch_stride)
-        } else {
-            (w.batch_stride, w.channel_stride)
-        };
+        let (row, channel) = if self.adjoint { (w.channel_stride, w.batch_stride) } else { (w.batch_stride, w.channel_stride) };
         let target = Shared::new(packed);
         let block = |block: usize| {
             let rows = split(self.rows, self.blocks, block);
@@ -158,26 +143,9 @@ impl<'a> Apply<'a> {
                 let mut c0 = 0;
                 loop {
                     let channels = c0..(c0 + self.chunk).min(self.channels);
-                    fill(
-                        &self.plan,
-                        &piece,
-                        kernels,
-                        io.source,
-                        channels.clone(),
-                        planes,
-                    );
+                    fill(&self.plan, &piece, kernels, io.source, channels.clone(), planes, index);
                     self.each_phase(|taps, base| {
-                        self.phase(
-                            &piece,
-                            taps,
-                            base,
-                            channels.clone(),
-                            blocks.clone(),
-                            kernels,
-                            io,
-                            planes,
-                            index,
-                        );
+                        self.phase(&piece, taps, base, channels.clone(), blocks.clone(), kernels, io, planes, index);
                     });
                     c0 = channels.end;
                     if c0 == self.channels {
@@ -207,13 +175,7 @@ impl<'a> Apply<'a> {
             return;
         }
         let plan = &self.plan;
-        index.targets(
-            &plan.axes,
-            piece,
-            taps.phase,
-            io.target_sample,
-            kernels.lanes,
-        );
+        index.targets(&plan.axes, piece, taps.phase, io.target_sample, kernels.lanes);
         if index.ops.is_empty() {
             return;
         }
@@ -230,10 +192,7 @@ impl<'a> Apply<'a> {
                 ops: &index.ops,
                 first: &index.first,
                 step: plan.axes[2].target_step,
-                to: io
-                    .target
-                    .get()
-                    .wrapping_add(piece.sample * io.target_sample + rows.start * io.target_channel),
+                to: io.target.get().wrapping_add(piece.sample * io.target_sample + rows.start * io.target_channel),
                 row: io.target_channel,
                 accumulate,
             };
@@ -264,54 +223,31 @@ pub(super) fn fill<T: Dispatch>(
     source: Planes<'_, T>,
     channels: std::ops::Range<usize>,
     planes: &mut [T],
+    index: &mut Index,
 ) {
+    if channels.is_empty() {
+        return;
+    }
     let layout = &piece.layout;
     assert!(planes.len() >= channels.len() * layout.phases * layout.stride + SLACK);
-    fill_each(plan, piece, source, |plane, fill| {
-        for (i, c) in channels.clone().enumerate() {
-            let from = source.data
-                [piece.sample * source.batch_stride + c * source.channel_stride..]
-                .as_ptr();
-            let to = planes[(i * layout.phases + plane) * layout.stride..].as_mut_ptr();
-            // SAFETY: `Kernels` of an available level; the source has the
-            // pixels that `fill` calls valid, the planes are large enough as
-            // asserted above.
-            unsafe { (kernels.fill)(&Fill { from, to, ..fill }) };
-        }
+    let from = source.data[piece.sample * source.batch_stride + channels.start * source.channel_stride..].as_ptr();
+    plan.each_source_phase(|number, phase| {
+        index.sources(&plan.axes, piece, phase, source.batch_stride, kernels.lanes);
+        let copy = Source {
+            from,
+            channels: channels.len(),
+            channel: source.channel_stride,
+            step: plan.axes[2].source_step,
+            ops: &index.sources,
+            first: &index.source_first,
+            to: planes[number * layout.stride..].as_mut_ptr(),
+            to_channel: layout.phases * layout.stride,
+        };
+        // SAFETY: `Kernels` of an available level; the source has the pixels
+        // that `index` lists, as the callers checked its shape; the planes are
+        // large enough as asserted above.
+        unsafe { (kernels.planes)(&copy) };
     });
-}
-
-/// Visits the phases of the source with what fills their planes, except for
-/// the addresses, which are null.
-pub(super) fn fill_each<T: Dispatch>(
-    plan: &Plan,
-    piece: &Piece,
-    source: Planes<'_, T>,
-    mut visit: impl FnMut(usize, Fill<T>),
-) {
-    let (axes, layout) = (&plan.axes, &piece.layout);
-    let line = axes[2].source;
-    let mut plane = 0;
-    for r0 in 0..axes[0].source_phases {
-        for r1 in 0..axes[1].source_phases {
-            for r2 in 0..axes[2].source_phases {
-                let fill = Fill {
-                    from: std::ptr::null(),
-                    samples: layout.samples,
-                    sample: source.batch_stride,
-                    slice: axes[1].source * line,
-                    line,
-                    axes: layout.fill(axes, piece, [r0, r1, r2]),
-                    to: std::ptr::null_mut(),
-                    extent: layout.extent,
-                    len: layout.stride,
-                    ahead: PREFETCH * source.channel_stride,
-                };
-                visit(plane, fill);
-                plane += 1;
-            }
-        }
-    }
 }
 
 /// The forward operation (`target[b, o] = sum w[o, i] * source[b, i]`) or, if
@@ -329,48 +265,29 @@ pub(super) fn apply<T: Dispatch>(
 ) {
     let kernels = T::kernels(level);
     let apply = Apply::new(g, adjoint, kernels.panel.len(), size_of::<T>());
-    with_buffer(
-        apply.rows * apply.channels * g.taps(),
-        |packed: &mut [T]| {
-            apply.pack(w, packed);
-            let io = Io {
-                source,
-                packed,
-                target: Shared::new(target.data),
-                target_sample: target.batch_stride,
-                target_channel: target.channel_stride,
-                accumulate,
-            };
-            let units = apply.plan.boxes() * apply.row_parts;
-            if apply.small || units == 1 {
-                (0..units).for_each(|unit| apply.unit(unit, kernels, &io));
-            } else {
-                (0..units)
-                    .into_par_iter()
-                    .for_each(|unit| apply.unit(unit, kernels, &io));
-            }
-        },
-    );
+    with_buffer(apply.rows * apply.channels * g.taps(), |packed: &mut [T]| {
+        apply.pack(w, packed);
+        let io = Io {
+            source,
+            packed,
+            target: Shared::new(target.data),
+            target_sample: target.batch_stride,
+            target_channel: target.channel_stride,
+            accumulate,
+        };
+        let units = apply.plan.boxes() * apply.row_parts;
+        if apply.small || units == 1 {
+            (0..units).for_each(|unit| apply.unit(unit, kernels, &io));
+        } else {
+            (0..units).into_par_iter().for_each(|unit| apply.unit(unit, kernels, &io));
+        }
+    });
 }
 
 /// Upper bound on the scratch memory of [`apply`].
-pub(super) fn scratch_bytes(
-    g: &Geometry,
-    adjoint: bool,
-    (max_rows, lanes): (usize, usize),
-    bytes: usize,
-    threads: usize,
-) -> usize {
+pub(super) fn scratch_bytes(g: &Geometry, adjoint: bool, (max_rows, lanes): (usize, usize), bytes: usize, threads: usize) -> usize {
     let apply = Apply::new(g, adjoint, max_rows, bytes);
     let shared = apply.rows * apply.channels * g.taps() * bytes + 64;
     let planes = apply.plane_elements() * bytes + 64;
-    shared
-        + threads
-            * (planes
-                + index_bytes(
-                    apply.plan.lines,
-                    apply.plan.positions,
-                    lanes,
-                    apply.chunk * g.taps(),
-                ))
+    shared + threads * (planes + index_bytes(apply.plan.lines, apply.plan.channel_len, lanes, apply.chunk * g.taps()))
 }

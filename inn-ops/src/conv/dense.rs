@@ -47,18 +47,8 @@ impl Product {
         let column_parts = n.div_ceil(COLUMNS).max(1);
         let total = m.saturating_mul(n).saturating_mul(k);
         let units = (2 * total / SMALL).clamp(1, UNITS);
-        let row_parts = units
-            .div_ceil(column_parts)
-            .min(m / ROWS.0)
-            .max(m.div_ceil(ROWS.1))
-            .max(1);
-        Product {
-            m,
-            n,
-            k,
-            row_parts,
-            column_parts,
-        }
+        let row_parts = units.div_ceil(column_parts).min(m / ROWS.0).max(m.div_ceil(ROWS.1)).max(1);
+        Product { m, n, k, row_parts, column_parts }
     }
 
     fn small(&self) -> bool {
@@ -92,9 +82,7 @@ impl Product {
         let columns = split(self.n, self.column_parts, unit % self.column_parts);
         let blocks = rows.len().div_ceil(kernels.panel.len());
         let (to, row, column) = c;
-        let to = to
-            .get()
-            .wrapping_add(rows.start * row + columns.start * column);
+        let to = to.get().wrapping_add(rows.start * row + columns.start * column);
         let b_row = self.b_row();
         with_buffer(self.a_elements(), |a_packed: &mut [T]| {
             with_buffer(self.b_elements(), |b_packed: &mut [T]| {
@@ -148,12 +136,7 @@ impl Product {
 }
 
 /// Packs rows of the left matrix as `[inner][row]`.
-fn pack_a<T: Dispatch>(
-    a: Matrix<'_, T>,
-    rows: std::ops::Range<usize>,
-    inner: std::ops::Range<usize>,
-    packed: &mut [T],
-) {
+fn pack_a<T: Dispatch>(a: Matrix<'_, T>, rows: std::ops::Range<usize>, inner: std::ops::Range<usize>, packed: &mut [T]) {
     if inner.is_empty() {
         return;
     }
@@ -176,12 +159,7 @@ fn pack_a<T: Dispatch>(
     }
 }
 
-fn pack_rows<T: Dispatch, const MR: usize>(
-    a: Matrix<'_, T>,
-    row: usize,
-    inner: std::ops::Range<usize>,
-    packed: &mut [T],
-) {
+fn pack_rows<T: Dispatch, const MR: usize>(a: Matrix<'_, T>, row: usize, inner: std::ops::Range<usize>, packed: &mut [T]) {
     let span = (inner.len() - 1) * a.column + 1;
     let mut rows = [&a.data[..0]; MR];
     for (m, from) in rows.iter_mut().enumerate() {
@@ -196,13 +174,7 @@ fn pack_rows<T: Dispatch, const MR: usize>(
 }
 
 /// Packs columns of the right matrix as `[inner][column]`.
-fn pack_b<T: Dispatch>(
-    b: Matrix<'_, T>,
-    inner: std::ops::Range<usize>,
-    columns: std::ops::Range<usize>,
-    b_row: usize,
-    packed: &mut [T],
-) {
+fn pack_b<T: Dispatch>(b: Matrix<'_, T>, inner: std::ops::Range<usize>, columns: std::ops::Range<usize>, b_row: usize, packed: &mut [T]) {
     if inner.is_empty() {
         return;
     }
@@ -239,19 +211,12 @@ pub(super) fn product<T: Dispatch>(
     if product.small() || units == 1 {
         (0..units).for_each(|unit| product.unit(unit, kernels, a, b, c, accumulate));
     } else {
-        (0..units)
-            .into_par_iter()
-            .for_each(|unit| product.unit(unit, kernels, a, b, c, accumulate));
+        (0..units).into_par_iter().for_each(|unit| product.unit(unit, kernels, a, b, c, accumulate));
     }
 }
 
 /// Upper bound on the scratch memory of [`product`].
-pub(super) fn scratch_bytes(
-    (m, n, k): (usize, usize, usize),
-    lanes: usize,
-    bytes: usize,
-    threads: usize,
-) -> usize {
+pub(super) fn scratch_bytes((m, n, k): (usize, usize, usize), lanes: usize, bytes: usize, threads: usize) -> usize {
     let product = Product::new(m, n, k);
     let packed = (product.a_elements() + product.b_elements()) * bytes + 128;
     threads * (packed + index_bytes(1, COLUMNS, lanes, INNER))

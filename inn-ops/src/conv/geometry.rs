@@ -65,16 +65,7 @@ impl Geometry {
             }
             output[axis] = (n + 2 * p - k) / s + 1;
         }
-        let geometry = Geometry {
-            batch,
-            in_channels,
-            out_channels,
-            input,
-            output,
-            kernel,
-            stride,
-            padding,
-        };
+        let geometry = Geometry { batch, in_channels, out_channels, input, output, kernel, stride, padding };
         geometry.check()?;
         Ok(geometry)
     }
@@ -97,22 +88,13 @@ impl Geometry {
     /// Floating-point operations of each of the three operations, a
     /// multiplication and an addition counting two (padding not subtracted).
     pub fn flops(&self) -> f64 {
-        2.0 * self.batch as f64
-            * self.out_channels as f64
-            * self.in_channels as f64
-            * self.output_pixels() as f64
-            * self.taps() as f64
+        2.0 * self.batch as f64 * self.out_channels as f64 * self.in_channels as f64 * self.output_pixels() as f64 * self.taps() as f64
     }
 
     /// Checks that the fields, which are public, fit together.
     pub(crate) fn check(&self) -> Result<(), ConvError> {
         for axis in 0..3 {
-            let (n, k, s, p) = (
-                self.input[axis],
-                self.kernel[axis],
-                self.stride[axis],
-                self.padding[axis],
-            );
+            let (n, k, s, p) = (self.input[axis], self.kernel[axis], self.stride[axis], self.padding[axis]);
             let valid = n > 0
                 && k > 0
                 && s > 0
@@ -123,11 +105,7 @@ impl Geometry {
                 return Err(ConvError::Geometry("the extents do not fit together"));
             }
         }
-        let product = |factors: [usize; 3]| {
-            factors
-                .iter()
-                .try_fold(1usize, |product, &factor| product.checked_mul(factor))
-        };
+        let product = |factors: [usize; 3]| factors.iter().try_fold(1usize, |product, &factor| product.checked_mul(factor));
         let mut padded = [0; 3];
         for axis in 0..3 {
             padded[axis] = self.input[axis] + 2 * self.padding[axis];

@@ -1,5 +1,6 @@
 //! Index lists of a box: where taps are read and where results go.
 
+use super::copy::SourceOp;
 use super::geometry::Geometry;
 use super::micro::StoreOp;
 use super::outer::Run;
@@ -11,6 +12,9 @@ use std::cell::RefCell;
 pub(crate) struct Index {
     /// Offsets of taps.
     pub(crate) off: Vec<usize>,
+    /// See [`Source`](super::copy::Source).
+    pub(crate) sources: Vec<SourceOp>,
+    pub(crate) source_first: Vec<u32>,
     /// See [`Panel`](super::micro::Panel).
     pub(crate) ops: Vec<StoreOp>,
     pub(crate) first: Vec<u32>,
@@ -33,39 +37,68 @@ pub(crate) fn with_index<R>(body: impl FnOnce(&mut Index) -> R) -> R {
 }
 
 /// Upper bound on the memory of the lists, in bytes, for boxes of so many
-/// lines and positions, and so many offsets.
-pub(crate) fn index_bytes(lines: usize, positions: usize, lanes: usize, offsets: usize) -> usize {
-    let vectors = positions.div_ceil(lanes) + 1;
+/// lines and elements of a plane, and so many offsets.
+pub(crate) fn index_bytes(lines: usize, elements: usize, lanes: usize, offsets: usize) -> usize {
+    let vectors = elements.div_ceil(lanes) + 1;
     // A line begins and ends within a vector, at worst.
     let ops = (vectors + 2 * lines) * size_of::<StoreOp>() + vectors * size_of::<u32>();
-    let pieces = lines + positions / STRETCH + 1;
+    let pieces = lines + elements / STRETCH + 1;
     let runs = pieces * (size_of::<Run>() + size_of::<usize>());
-    // Vectors grow in powers of two.
-    2 * (offsets * size_of::<usize>() + ops.max(runs) + 128)
+    // Vectors grow in powers of two. Sources take as much as targets do.
+    2 * (offsets * size_of::<usize>() + ops + ops.max(runs) + 256)
 }
 
 impl Index {
+    /// Lists the sources of a phase of a plane; `sample` is the distance of
+    /// samples in the source.
+    pub(crate) fn sources(&mut self, axes: &[Axis; 3], piece: &Piece, phase: [usize; 3], sample: usize, lanes: usize) {
+        self.sources.clear();
+        self.source_first.clear();
+        let layout = &piece.layout;
+        let range = |axis: usize| axes[axis].sources(piece.start[axis], piece.count[axis], phase[axis]);
+        let [(lo0, hi0, base0), (lo1, hi1, base1), (lo2, hi2, base2)] = [range(0), range(1), range(2)];
+        let step = axes[2].source_step;
+        for s in 0..layout.samples {
+            for i0 in lo0..hi0 {
+                for i1 in lo1..hi1 {
+                    let at = |axis: usize, base: isize, i: usize| base + (axes[axis].source_step * i) as isize;
+                    let line = at(0, base0, i0) * axes[1].source as isize + at(1, base1, i1);
+                    let mut from = (s * sample) as isize + line * axes[2].source as isize + at(2, base2, lo2);
+                    let mut q = s * layout.sample + i0 * layout.dist[0] + i1 * layout.dist[1] + lo2;
+                    let mut left = hi2 - lo2;
+                    while left > 0 {
+                        let (vector, lane) = (q / lanes, q % lanes);
+                        let n = (lanes - lane).min(left);
+                        let op = SourceOp { from: from - (lane * step) as isize, mask: (((1u64 << n) - 1) << lane) as u32 };
+                        while self.source_first.len() <= vector {
+                            self.source_first.push(self.sources.len() as u32);
+                        }
+                        let open = self.sources.len() > self.source_first[vector] as usize;
+                        match self.sources.last_mut() {
+                            // Lines without a gap between them, on both sides.
+                            Some(last) if open && last.from == op.from => last.mask |= op.mask,
+                            _ => self.sources.push(op),
+                        }
+                        (q, left, from) = (q + n, left - n, from + (n * step) as isize);
+                    }
+                }
+            }
+        }
+        while self.source_first.len() <= layout.stride / lanes {
+            self.source_first.push(self.sources.len() as u32);
+        }
+    }
+
     /// Lists the targets of a box for one phase; `sample` is the distance of
     /// samples in the target.
-    pub(crate) fn targets(
-        &mut self,
-        axes: &[Axis; 3],
-        piece: &Piece,
-        phase: [usize; 3],
-        sample: usize,
-        lanes: usize,
-    ) {
+    pub(crate) fn targets(&mut self, axes: &[Axis; 3], piece: &Piece, phase: [usize; 3], sample: usize, lanes: usize) {
         self.ops.clear();
         self.first.clear();
         let layout = &piece.layout;
-        let range =
-            |axis: usize| axes[axis].targets(piece.start[axis], piece.count[axis], phase[axis]);
-        let [(lo0, hi0, base0), (lo1, hi1, base1), (lo2, hi2, base2)] =
-            [range(0), range(1), range(2)];
+        let range = |axis: usize| axes[axis].targets(piece.start[axis], piece.count[axis], phase[axis]);
+        let [(lo0, hi0, base0), (lo1, hi1, base1), (lo2, hi2, base2)] = [range(0), range(1), range(2)];
         if lo2 < hi2 {
-            let at = |axis: usize, base: isize, position: usize| {
-                (base + (axes[axis].target_step * position) as isize) as usize
-            };
+            let at = |axis: usize, base: isize, position: usize| (base + (axes[axis].target_step * position) as isize) as usize;
             let step = axes[2].target_step;
             for s in 0..layout.samples {
                 for i0 in lo0..hi0 {
@@ -82,14 +115,7 @@ impl Index {
     }
 
     /// Sends positions `q..q + len` to the elements from `to` on, `step` apart.
-    pub(crate) fn segment(
-        &mut self,
-        mut q: usize,
-        mut len: usize,
-        mut to: usize,
-        step: usize,
-        lanes: usize,
-    ) {
+    pub(crate) fn segment(&mut self, mut q: usize, mut len: usize, mut to: usize, step: usize, lanes: usize) {
         while len > 0 {
             let (vector, lane) = (q / lanes, q % lanes);
             let n = (lanes - lane).min(len);
@@ -134,23 +160,16 @@ impl Index {
             let mut left = n2;
             while left > 0 {
                 let len = left.min(STRETCH);
-                let (a, b) = if run_is_a {
-                    (position, pixel)
-                } else {
-                    (pixel, position)
-                };
+                let (a, b) = if run_is_a { (position, pixel) } else { (pixel, position) };
                 if used + len > STRETCH {
                     self.stretches.push(self.runs.len());
                     used = 0;
                 }
                 match self.runs.last_mut() {
-                    Some(run) if used > 0 && run.a + run.len == a && run.b + run.len == b => {
-                        run.len += len
-                    }
+                    Some(run) if used > 0 && run.a + run.len == a && run.b + run.len == b => run.len += len,
                     _ => self.runs.push(Run { a, b, len }),
                 }
-                (position, pixel, left, used) =
-                    (position + len, pixel + len, left - len, used + len);
+                (position, pixel, left, used) = (position + len, pixel + len, left - len, used + len);
             }
         }
         self.stretches.push(self.runs.len());
@@ -174,11 +193,7 @@ impl Taps<'_> {
     /// The number of taps along an axis.
     fn along(&self, axis: usize) -> usize {
         let (k, s) = (self.g.kernel[axis], self.g.stride[axis]);
-        if self.adjoint {
-            k.saturating_sub(self.phase[axis]).div_ceil(s)
-        } else {
-            k
-        }
+        if self.adjoint { k.saturating_sub(self.phase[axis]).div_ceil(s) } else { k }
     }
 
     /// The number of taps.
@@ -192,11 +207,7 @@ impl Taps<'_> {
         let g = self.g;
         let tap = |axis: usize, a: usize| {
             let s = g.stride[axis];
-            if self.adjoint {
-                (a * s + self.phase[axis], 0, (g.kernel[axis] - 1) / s - a)
-            } else {
-                (a, a % s, a / s)
-            }
+            if self.adjoint { (a * s + self.phase[axis], 0, (g.kernel[axis] - 1) / s - a) } else { (a, a % s, a / s) }
         };
         for a0 in 0..self.along(0) {
             let (t0, r0, d0) = tap(0, a0);
@@ -213,14 +224,7 @@ impl Taps<'_> {
 
     /// Lists the offsets of the taps, `[channel][tap]`, in planes of vectors
     /// of `scale` elements.
-    pub(crate) fn offsets(
-        &self,
-        axes: &[Axis; 3],
-        layout: &Layout,
-        channels: usize,
-        scale: usize,
-        off: &mut Vec<usize>,
-    ) {
+    pub(crate) fn offsets(&self, axes: &[Axis; 3], layout: &Layout, channels: usize, scale: usize, off: &mut Vec<usize>) {
         off.clear();
         if channels == 0 {
             return;

@@ -1,6 +1,7 @@
 //! The inner loops compiled for every instruction set, as tables of functions.
 
-use super::micro::{self, Fill, Panel};
+use super::copy::{self, Source};
+use super::micro::{self, Panel};
 use super::outer::{self, Outer, Turn};
 use crate::simd::{Element, Level};
 
@@ -17,10 +18,9 @@ pub(crate) struct Kernels<T: 'static> {
     /// `outer[m - 1].0` computes `m` rows of sums of outer products, best of
     /// as many vectors as the number beside it says.
     pub(crate) outer: &'static [(OuterFn<T>, usize)],
-    /// Fills a padded plane.
-    pub(crate) fill: unsafe fn(&Fill<T>),
-    /// Fills a padded plane of vectors.
-    pub(crate) fill_vectors: unsafe fn(&Fill<T>, usize, usize),
+    /// Fill padded planes, of elements and of vectors.
+    pub(crate) planes: unsafe fn(&Source<'_, T>),
+    pub(crate) vectors: unsafe fn(&Source<'_, T>),
     /// Transposes.
     pub(crate) turn: unsafe fn(&Turn<T>),
 }
@@ -55,29 +55,29 @@ macro_rules! table {
             }
 
             $(#[$enable])?
-            unsafe fn fill_vectors(p: &Fill<$elem>, channels: usize, channel: usize) {
-                // SAFETY: see above.
-                unsafe { outer::fill_vectors::<L>(p, channels, channel) }
-            }
-
-            $(#[$enable])?
             unsafe fn turn(p: &Turn<$elem>) {
                 // SAFETY: see above.
                 unsafe { outer::turn::<L>(p) }
             }
 
             $(#[$enable])?
-            unsafe fn fill(p: &Fill<$elem>) {
+            unsafe fn planes(p: &Source<'_, $elem>) {
                 // SAFETY: see above.
-                unsafe { micro::fill::<L>(p) }
+                unsafe { copy::planes::<L>(p) }
+            }
+
+            $(#[$enable])?
+            unsafe fn vectors(p: &Source<'_, $elem>) {
+                // SAFETY: see above.
+                unsafe { copy::vectors::<L>(p) }
             }
 
             pub(super) static TABLE: Kernels<$elem> = Kernels {
                 lanes: L::N,
                 panel: &[$(panel::<$mr, $nv>),*],
                 outer: &[$((outer::<$or, $ov>, $ov)),*],
-                fill,
-                fill_vectors,
+                planes,
+                vectors,
                 turn,
             };
         }

@@ -40,6 +40,7 @@
 //! ```
 
 mod apply;
+mod copy;
 mod dense;
 mod geometry;
 mod index;
@@ -106,25 +107,10 @@ pub fn forward_at<T: ConvElement>(
     }
     match single_tap(g) {
         Some(tap) => {
-            let a = Matrix {
-                data: x.data,
-                row: x.batch_stride,
-                column: x.channel_stride,
-            };
+            let a = Matrix { data: x.data, row: x.batch_stride, column: x.channel_stride };
             let b = w.tap(tap, w.channel_stride, w.batch_stride);
-            let c = MatrixMut {
-                data: y.data,
-                row: y.batch_stride,
-                column: y.channel_stride,
-            };
-            dense::product(
-                level,
-                (g.batch, g.out_channels, g.in_channels),
-                a,
-                b,
-                c,
-                accumulate,
-            );
+            let c = MatrixMut { data: y.data, row: y.batch_stride, column: y.channel_stride };
+            dense::product(level, (g.batch, g.out_channels, g.in_channels), a, b, c, accumulate);
         }
         None => apply::apply(level, &flat(g), false, x, w, y, accumulate),
     }
@@ -174,25 +160,10 @@ pub fn input_gradient_at<T: ConvElement>(
     }
     match single_tap(g) {
         Some(tap) => {
-            let a = Matrix {
-                data: gy.data,
-                row: gy.batch_stride,
-                column: gy.channel_stride,
-            };
+            let a = Matrix { data: gy.data, row: gy.batch_stride, column: gy.channel_stride };
             let b = w.tap(tap, w.batch_stride, w.channel_stride);
-            let c = MatrixMut {
-                data: gx.data,
-                row: gx.batch_stride,
-                column: gx.channel_stride,
-            };
-            dense::product(
-                level,
-                (g.batch, g.in_channels, g.out_channels),
-                a,
-                b,
-                c,
-                accumulate,
-            );
+            let c = MatrixMut { data: gx.data, row: gx.batch_stride, column: gx.channel_stride };
+            dense::product(level, (g.batch, g.in_channels, g.out_channels), a, b, c, accumulate);
         }
         None => apply::apply(level, &flat(g), true, gy, w, gx, accumulate),
     }
@@ -247,29 +218,10 @@ pub fn weight_gradient_at<T: ConvElement>(
     }
     match single_tap(g) {
         Some(_) if g.taps() == 1 => {
-            let a = Matrix {
-                data: gy.data,
-                row: gy.channel_stride,
-                column: gy.batch_stride,
-            };
-            let b = Matrix {
-                data: x.data,
-                row: x.batch_stride,
-                column: x.channel_stride,
-            };
-            let c = MatrixMut {
-                data: gw.data,
-                row: gw.batch_stride,
-                column: gw.channel_stride,
-            };
-            dense::product(
-                level,
-                (g.out_channels, g.in_channels, g.batch),
-                a,
-                b,
-                c,
-                accumulate,
-            );
+            let a = Matrix { data: gy.data, row: gy.channel_stride, column: gy.batch_stride };
+            let b = Matrix { data: x.data, row: x.batch_stride, column: x.channel_stride };
+            let c = MatrixMut { data: gw.data, row: gw.batch_stride, column: gw.channel_stride };
+            dense::product(level, (g.out_channels, g.in_channels, g.batch), a, b, c, accumulate);
         }
         _ => weight::weight_gradient(level, &flat(g), x, gy, gw, accumulate),
     }
@@ -291,26 +243,10 @@ pub fn scratch_bytes<T: ConvElement>(g: &Geometry, op: Op, threads: usize) -> us
     let single = single_tap(g).is_some();
     match op {
         Op::Forward if single => dense::scratch_bytes((batch, o, i), kernels.lanes, bytes, threads),
-        Op::InputGradient if single => {
-            dense::scratch_bytes((batch, i, o), kernels.lanes, bytes, threads)
-        }
-        Op::WeightGradient if single && g.taps() == 1 => {
-            dense::scratch_bytes((o, i, batch), kernels.lanes, bytes, threads)
-        }
-        Op::Forward => apply::scratch_bytes(
-            &flat(g),
-            false,
-            (kernels.panel.len(), kernels.lanes),
-            bytes,
-            threads,
-        ),
-        Op::InputGradient => apply::scratch_bytes(
-            &flat(g),
-            true,
-            (kernels.panel.len(), kernels.lanes),
-            bytes,
-            threads,
-        ),
+        Op::InputGradient if single => dense::scratch_bytes((batch, i, o), kernels.lanes, bytes, threads),
+        Op::WeightGradient if single && g.taps() == 1 => dense::scratch_bytes((o, i, batch), kernels.lanes, bytes, threads),
+        Op::Forward => apply::scratch_bytes(&flat(g), false, (kernels.panel.len(), kernels.lanes), bytes, threads),
+        Op::InputGradient => apply::scratch_bytes(&flat(g), true, (kernels.panel.len(), kernels.lanes), bytes, threads),
         Op::WeightGradient => weight::scratch_bytes(&flat(g), kernels.lanes, bytes, threads),
     }
 }

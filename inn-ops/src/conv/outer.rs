@@ -1,7 +1,6 @@
 //! The inner loops of the weight gradient, generic over the vector type, and
 //! the transposition that they need.
 
-use super::micro::{Fill, zeros};
 use crate::simd::{Lanes, MAX_LANES, transpose};
 
 /// Adjacent positions: the first one in the streams `a` and in the streams
@@ -163,98 +162,6 @@ pub(crate) unsafe fn turn<L: Lanes>(p: &Turn<L::Elem>) {
                             v[j].compress(to.add(j * p.to_row), mask(rows), p.accumulate);
                         }
                     }
-                }
-            }
-        }
-    }
-}
-
-/// Copies windows of up to `N` channels, `channel` apart, into one padded
-/// plane of vectors: as [`fill`](super::micro::fill), with an element of the
-/// plane being the vector of the channels there. Nothing is written after
-/// `extent`.
-///
-/// # Safety
-///
-/// The CPU must support `L`, the valid elements of the source must be
-/// readable and the plane, `extent` vectors, writable.
-#[inline(always)]
-pub(crate) unsafe fn fill_vectors<L: Lanes>(p: &Fill<L::Elem>, channels: usize, channel: usize) {
-    let [a0, a1, a2] = p.axes;
-    let mut done = 0;
-    for sample in 0..p.samples {
-        for i0 in 0..a0.pitch {
-            for i1 in 0..a1.pitch {
-                let len = a2.pitch.min(p.extent - done);
-                let (lo, hi) = (a2.valid.0.min(len), a2.valid.1.min(len));
-                let inside = a0.valid.0 <= i0
-                    && i0 < a0.valid.1
-                    && a1.valid.0 <= i1
-                    && i1 < a1.valid.1
-                    && lo < hi;
-                // SAFETY: the source is only read where `valid` says that it
-                // exists, and the line ends within `extent`.
-                unsafe {
-                    let to = p.to.add(done * L::N);
-                    if inside {
-                        let outer = (a0.start + (a0.step * i0) as isize) * p.slice as isize
-                            + (a1.start + (a1.step * i1) as isize) * p.line as isize
-                            + a2.start
-                            + (a2.step * lo) as isize;
-                        let from = p
-                            .from
-                            .wrapping_add(p.sample * sample)
-                            .wrapping_offset(outer);
-                        zeros::<L>(to, lo * L::N);
-                        vectors::<L>(from, a2.step, hi - lo, channels, channel, to.add(lo * L::N));
-                        zeros::<L>(to.add(hi * L::N), (len - hi) * L::N);
-                    } else {
-                        zeros::<L>(to, len * L::N);
-                    }
-                }
-                done += len;
-            }
-        }
-    }
-    // Zeros that the last lines would share with the next ones.
-    // SAFETY: as above.
-    unsafe { zeros::<L>(p.to.add(done * L::N), (p.extent - done) * L::N) };
-}
-
-/// Makes vectors of `channels` channels from `count` elements, `step` apart.
-///
-/// # Safety
-///
-/// As [`fill_vectors`].
-#[inline(always)]
-unsafe fn vectors<L: Lanes>(
-    from: *const L::Elem,
-    step: usize,
-    count: usize,
-    channels: usize,
-    channel: usize,
-    to: *mut L::Elem,
-) {
-    // SAFETY: all elements named are valid.
-    unsafe {
-        if step == 1 {
-            let (from_row, rows, columns) = (channel, channels, count);
-            turn::<L>(&Turn {
-                from,
-                from_row,
-                rows,
-                columns,
-                to,
-                to_row: L::N,
-                pad: true,
-                accumulate: false,
-            });
-        } else {
-            for q in 0..count {
-                let to = to.add(q * L::N);
-                L::zero().store(to);
-                for c in 0..channels {
-                    *to.add(c) = *from.add(c * channel + q * step);
                 }
             }
         }

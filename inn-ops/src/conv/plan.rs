@@ -16,7 +16,7 @@
 //! Everything here depends on shapes only, never on the number of threads.
 
 use super::geometry::Geometry;
-use super::micro::{FillAxis, READ_AHEAD, WRITE_AHEAD};
+pub(crate) use super::micro::READ_AHEAD as SLACK;
 use crate::simd::MAX_LANES;
 
 /// One spatial axis.
@@ -82,44 +82,30 @@ impl Axis {
     }
 
     /// The elements of a plane, of a box of `count` positions from `start` on,
-    /// that the source has; the first source index is for element 0.
-    fn fill(&self, start: usize, count: usize, phase: usize) -> FillAxis {
+    /// that the source has, and the source index of element 0.
+    pub(crate) fn sources(&self, start: usize, count: usize, phase: usize) -> (usize, usize, isize) {
         let base = (self.source_step * start + phase) as isize + self.source_shift;
         let step = self.source_step as isize;
         let reach = (count + self.halo) as isize;
         let up = |distance: isize| (distance.max(0) + step - 1) / step;
         let hi = up(self.source as isize - base).min(reach);
         let lo = up(-base).min(hi);
-        FillAxis {
-            pitch: 0,
-            valid: (lo as usize, hi as usize),
-            start: base,
-            step: self.source_step,
-        }
+        (lo as usize, hi as usize, base)
     }
 
     /// How many elements a line may share with the next.
     fn overlap(&self, start: usize, count: usize) -> usize {
         let reach = count + self.halo;
         let zeros = |phase| {
-            let (lo, hi) = self.fill(start, count, phase).valid;
+            let (lo, hi, _) = self.sources(start, count, phase);
             if lo == hi { reach } else { lo.min(reach - hi) }
         };
-        (0..self.source_phases)
-            .map(zeros)
-            .min()
-            .unwrap_or(0)
-            .min(self.halo)
+        (0..self.source_phases).map(zeros).min().unwrap_or(0).min(self.halo)
     }
 
     /// The positions of a box, relative to its start, that have a target in
     /// `phase`, and the target of position 0.
-    pub(crate) fn targets(
-        &self,
-        start: usize,
-        count: usize,
-        phase: usize,
-    ) -> (usize, usize, isize) {
+    pub(crate) fn targets(&self, start: usize, count: usize, phase: usize) -> (usize, usize, isize) {
         let base = (self.target_step * start + phase) as isize + self.target_shift;
         let step = self.target_step as isize;
         let up = |distance: isize| (distance.max(0) + step - 1) / step;
@@ -141,7 +127,7 @@ pub(crate) struct Plan {
     /// Largest length of a plane of one channel (all phases), with padding.
     pub(crate) channel_len: usize,
     /// Largest number of positions of a box, of those with a target, and of
-    /// lines.
+    /// lines, halo included.
     pub(crate) positions: usize,
     pub(crate) pixels: usize,
     pub(crate) lines: usize,
@@ -160,19 +146,8 @@ impl Plan {
     /// number of elements that the planes of all `channels` of a box should
     /// not exceed if possible. Boxes have at least `least` positions, where the
     /// axes and the budget allow it.
-    pub(crate) fn new(
-        g: &Geometry,
-        adjoint: bool,
-        channels: usize,
-        work: usize,
-        budget: usize,
-        least: usize,
-    ) -> Self {
-        let axis = if adjoint {
-            Axis::input_gradient
-        } else {
-            Axis::forward
-        };
+    pub(crate) fn new(g: &Geometry, adjoint: bool, channels: usize, work: usize, budget: usize, least: usize) -> Self {
+        let axis = if adjoint { Axis::input_gradient } else { Axis::forward };
         let axes = [axis(g, 0), axis(g, 1), axis(g, 2)];
         let total = axes.iter().map(|axis| axis.count).product::<usize>() * g.batch;
         let even = (MIN_WORK / work.max(1)).clamp(least, MAX_POSITIONS);
@@ -188,16 +163,7 @@ impl Plan {
 
     fn with_positions(axes: [Axis; 3], batch: usize, wanted: usize) -> Self {
         let [e0, e1, e2] = axes.map(|axis| axis.count);
-        let mut plan = Plan {
-            axes,
-            parts: [1; 3],
-            batch,
-            groups: 1,
-            channel_len: 0,
-            positions: 0,
-            pixels: 0,
-            lines: 0,
-        };
+        let mut plan = Plan { axes, parts: [1; 3], batch, groups: 1, channel_len: 0, positions: 0, pixels: 0, lines: 0 };
         if e0 * e1 * e2 <= wanted {
             // Whole samples, several at a time if they are small.
             let one = Layout::new(&axes, axes.map(|axis| axis.first), [e0, e1, e2], 1);
@@ -234,9 +200,17 @@ impl Plan {
         let bound = Layout::apart(&axes, counts, batch.div_ceil(plan.groups.max(1)));
         plan.channel_len = bound.stride * bound.phases;
         plan.positions = bound.positions;
-        plan.lines = bound.samples * counts[0] * counts[1];
-        plan.pixels = plan.lines * counts[2];
+        plan.lines = bound.samples * (counts[0] + axes[0].halo) * (counts[1] + axes[1].halo);
+        plan.pixels = bound.samples * counts.iter().product::<usize>();
         plan
+    }
+
+    /// Visits the phases of the source, with the number of their planes.
+    pub(crate) fn each_source_phase(&self, mut visit: impl FnMut(usize, [usize; 3])) {
+        let [n0, n1, n2] = self.axes.map(|axis| axis.source_phases);
+        for number in 0..n0 * n1 * n2 {
+            visit(number, [number / (n1 * n2), number / n2 % n1, number % n2]);
+        }
     }
 
     /// Number of boxes, over all groups of samples.
@@ -257,12 +231,7 @@ impl Plan {
             count[axis] = range.len();
         }
         let samples = split(self.batch, self.groups, group);
-        Piece {
-            sample: samples.start,
-            start,
-            count,
-            layout: Layout::new(&self.axes, start, count, samples.len()),
-        }
+        Piece { sample: samples.start, start, count, layout: Layout::new(&self.axes, start, count, samples.len()) }
     }
 }
 
@@ -294,12 +263,7 @@ impl Piece {
     /// Visits the longest ranges of positions that are adjacent in an array of
     /// these extents and distance of samples: number of the first position,
     /// its place in the array, and length.
-    pub(crate) fn segments(
-        &self,
-        extents: [usize; 3],
-        sample: usize,
-        mut visit: impl FnMut(usize, usize, usize),
-    ) {
+    pub(crate) fn segments(&self, extents: [usize; 3], sample: usize, mut visit: impl FnMut(usize, usize, usize)) {
         let ([_, e1, e2], [n0, n1, n2]) = (extents, self.count);
         let whole = n2 == e2;
         // Segments of a slice, and slices of a sample, that are separate.
@@ -314,11 +278,7 @@ impl Piece {
             for i0 in 0..slices {
                 for i1 in 0..lines {
                     let line = (self.start[0] + i0) * e1 + self.start[1] + i1;
-                    visit(
-                        pixel,
-                        (self.sample + s) * sample + line * e2 + self.start[2],
-                        len,
-                    );
+                    visit(pixel, (self.sample + s) * sample + line * e2 + self.start[2], len);
                     pixel += len;
                 }
             }
@@ -330,14 +290,10 @@ impl Piece {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layout {
     pub(crate) samples: usize,
-    /// Elements of a line, lines of a slice, and slices of a sample.
-    pub(crate) pitch: [usize; 3],
     /// Distances of positions along the axes.
     pub(crate) dist: [usize; 3],
     /// Distance of samples.
     pub(crate) sample: usize,
-    /// Elements from the first to the last that some tap needs.
-    pub(crate) extent: usize,
     /// Distance of planes (phases of a channel, then channels).
     pub(crate) stride: usize,
     /// Planes of a channel.
@@ -365,44 +321,18 @@ impl Layout {
         }
         let dist = [pitch[1] * pitch[2], pitch[2], 1];
         let sample = pitch[0] * dist[0];
-        let extent = |n: [usize; 3]| {
-            samples.saturating_sub(1) * sample + (n[0] - 1) * dist[0] + (n[1] - 1) * dist[1] + n[2]
-        };
+        let extent = |n: [usize; 3]| samples.saturating_sub(1) * sample + (n[0] - 1) * dist[0] + (n[1] - 1) * dist[1] + n[2];
         let extent_all = extent(reach);
         // Whole cache lines, and an odd number of them: planes a power of two
         // apart would compete for the same few sets of the cache.
-        let len = extent_all + MAX_LANES;
-        let stride = (len.div_ceil(MAX_LANES) | 1) * MAX_LANES;
-        Layout {
-            samples,
-            pitch,
-            dist,
-            sample,
-            extent: extent_all,
-            stride,
-            phases: axes.iter().map(|axis| axis.source_phases).product(),
-            positions: extent(count),
-        }
+        let stride = (extent_all.div_ceil(MAX_LANES) | 1) * MAX_LANES;
+        Layout { samples, dist, sample, stride, phases: axes.iter().map(|axis| axis.source_phases).product(), positions: extent(count) }
     }
 
     /// The offset of a phase of an axis and a shift along each axis.
     pub(crate) fn offset(&self, axes: &[Axis; 3], phase: [usize; 3], shift: [usize; 3]) -> usize {
-        let phase =
-            (phase[0] * axes[1].source_phases + phase[1]) * axes[2].source_phases + phase[2];
+        let phase = (phase[0] * axes[1].source_phases + phase[1]) * axes[2].source_phases + phase[2];
         let shift: usize = (0..3).map(|axis| shift[axis] * self.dist[axis]).sum();
         phase * self.stride + shift
     }
-
-    /// What fills the plane of a phase.
-    pub(crate) fn fill(&self, axes: &[Axis; 3], piece: &Piece, phase: [usize; 3]) -> [FillAxis; 3] {
-        let mut fill = [FillAxis::default(); 3];
-        for axis in 0..3 {
-            fill[axis] = axes[axis].fill(piece.start[axis], piece.count[axis], phase[axis]);
-            fill[axis].pitch = self.pitch[axis];
-        }
-        fill
-    }
 }
-
-/// Elements that a buffer of planes needs beyond the planes.
-pub(crate) const SLACK: usize = READ_AHEAD + WRITE_AHEAD;

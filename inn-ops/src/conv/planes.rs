@@ -59,22 +59,11 @@ impl std::fmt::Display for ConvError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             ConvError::Geometry(why) => write!(f, "not a convolution: {why}"),
-            ConvError::Length {
-                array,
-                needed: Some(needed),
-                found,
-            } => {
+            ConvError::Length { array, needed: Some(needed), found } => {
                 write!(f, "array {array} needs {needed} elements but has {found}")
             }
-            ConvError::Length {
-                array,
-                needed: None,
-                found,
-            } => {
-                write!(
-                    f,
-                    "array {array} needs more elements than memory can hold but has {found}"
-                )
+            ConvError::Length { array, needed: None, found } => {
+                write!(f, "array {array} needs more elements than memory can hold but has {found}")
             }
             ConvError::Overlap { array } => {
                 write!(f, "planes of array {array}, which is written to, overlap")
@@ -92,55 +81,30 @@ fn needed(batch: usize, channels: usize, plane: usize, strides: [usize; 2]) -> O
         return Some(0);
     }
     let last = (batch - 1).checked_mul(strides[0])?;
-    last.checked_add((channels - 1).checked_mul(strides[1])?)?
-        .checked_add(plane)
+    last.checked_add((channels - 1).checked_mul(strides[1])?)?.checked_add(plane)
 }
 
 fn check_length(array: &'static str, found: usize, needed: Option<usize>) -> Result<(), ConvError> {
     match needed {
         Some(count) if count <= found => Ok(()),
-        _ => Err(ConvError::Length {
-            array,
-            needed,
-            found,
-        }),
+        _ => Err(ConvError::Length { array, needed, found }),
     }
 }
 
 impl<'a, T: ConvElement> Planes<'a, T> {
-    pub(super) fn check(
-        &self,
-        array: &'static str,
-        batch: usize,
-        channels: usize,
-        plane: usize,
-    ) -> Result<(), ConvError> {
+    pub(super) fn check(&self, array: &'static str, batch: usize, channels: usize, plane: usize) -> Result<(), ConvError> {
         let strides = [self.batch_stride, self.channel_stride];
-        check_length(
-            array,
-            self.data.len(),
-            needed(batch, channels, plane, strides),
-        )
+        check_length(array, self.data.len(), needed(batch, channels, plane, strides))
     }
 
     /// The matrix of one pixel of all planes.
     pub(super) fn tap(&self, tap: usize, row: usize, column: usize) -> Matrix<'a, T> {
-        Matrix {
-            data: self.data.get(tap..).unwrap_or_default(),
-            row,
-            column,
-        }
+        Matrix { data: self.data.get(tap..).unwrap_or_default(), row, column }
     }
 }
 
 impl<T: ConvElement> PlanesMut<'_, T> {
-    pub(super) fn check(
-        &self,
-        array: &'static str,
-        batch: usize,
-        channels: usize,
-        plane: usize,
-    ) -> Result<(), ConvError> {
+    pub(super) fn check(&self, array: &'static str, batch: usize, channels: usize, plane: usize) -> Result<(), ConvError> {
         let (b, c) = (self.batch_stride, self.channel_stride);
         let needed = needed(batch, channels, plane, [b, c]);
         check_length(array, self.data.len(), needed)?;
@@ -149,15 +113,9 @@ impl<T: ConvElement> PlanesMut<'_, T> {
         }
         // The planes of one axis must fit between those of the other. With
         // the length checked, the products do not overflow.
-        let channels_inside =
-            (channels == 1 || c >= plane) && (batch == 1 || b >= (channels - 1) * c + plane);
-        let batch_inside =
-            (batch == 1 || b >= plane) && (channels == 1 || c >= (batch - 1) * b + plane);
-        if channels_inside || batch_inside {
-            Ok(())
-        } else {
-            Err(ConvError::Overlap { array })
-        }
+        let channels_inside = (channels == 1 || c >= plane) && (batch == 1 || b >= (channels - 1) * c + plane);
+        let batch_inside = (batch == 1 || b >= plane) && (channels == 1 || c >= (batch - 1) * b + plane);
+        if channels_inside || batch_inside { Ok(()) } else { Err(ConvError::Overlap { array }) }
     }
 
     /// Sets all pixels to zero.

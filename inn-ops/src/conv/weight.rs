@@ -7,11 +7,11 @@
 //! Whichever fills whole vectors better has the lanes. It is transposed into
 //! vectors, `[vector of channels][pixel][lane]`, while it is copied.
 
-use super::apply::{SMALL, fill, fill_each};
+use super::apply::{SMALL, fill};
+use super::copy::Source;
 use super::geometry::Geometry;
-use super::index::{Taps, index_bytes, with_index};
+use super::index::{Index, Taps, index_bytes, with_index};
 use super::kernels::{Dispatch, Kernels};
-use super::micro::Fill;
 use super::outer::{Outer, Turn};
 use super::plan::{Piece, Plan, SLACK, split};
 use super::scratch::{Shared, with_buffer};
@@ -64,11 +64,7 @@ impl<'a> Weight<'a> {
         let (i, o, taps) = (g.in_channels, g.out_channels, g.taps());
         let padded = |channels: usize| channels.div_ceil(lanes) * lanes;
         // Inputs have padding and halo to transpose, hence the odds.
-        let wide = if 15 * padded(o) * i <= 16 * padded(i) * o {
-            Wide::Output
-        } else {
-            Wide::Input
-        };
+        let wide = if 15 * padded(o) * i <= 16 * padded(i) * o { Wide::Output } else { Wide::Input };
         let budget = BUDGET / bytes;
         let work = i * o * taps;
         let plan = Plan::new(g, false, i, work, budget, LEAST);
@@ -78,13 +74,8 @@ impl<'a> Weight<'a> {
         };
         let vectors = wide_channels.div_ceil(lanes);
         let (x, gy) = (plan.channel_len, gy_len(plan.pixels));
-        let (vector_len, row_len) = if wide == Wide::Output {
-            (gy, x)
-        } else {
-            (x, gy)
-        };
-        let even =
-            |count: usize, len: usize| count.div_ceil(count.div_ceil((budget / len).max(1)).max(1));
+        let (vector_len, row_len) = if wide == Wide::Output { (gy, x) } else { (x, gy) };
+        let even = |count: usize, len: usize| count.div_ceil(count.div_ceil((budget / len).max(1)).max(1));
         let total = work.saturating_mul(g.batch * g.output_pixels());
         let units = (total / SMALL).clamp(1, UNITS);
         let sums = vectors * lanes * vector_taps * rows * row_taps;
@@ -120,32 +111,17 @@ impl<'a> Weight<'a> {
     }
 
     fn vector_elements(&self) -> usize {
-        let len = if self.wide == Wide::Output {
-            gy_len(self.plan.pixels)
-        } else {
-            self.plan.channel_len
-        };
+        let len = if self.wide == Wide::Output { gy_len(self.plan.pixels) } else { self.plan.channel_len };
         self.vector_chunk * len * self.lanes
     }
 
     fn row_elements(&self) -> usize {
-        let len = if self.wide == Wide::Output {
-            self.plan.channel_len
-        } else {
-            gy_len(self.plan.pixels)
-        };
+        let len = if self.wide == Wide::Output { self.plan.channel_len } else { gy_len(self.plan.pixels) };
         self.row_chunk * len + SLACK
     }
 
     /// Sums up one slot for some of the vectors.
-    fn unit<T: Dispatch>(
-        &self,
-        unit: usize,
-        kernels: &Kernels<T>,
-        x: Planes<'_, T>,
-        gy: Planes<'_, T>,
-        sums: Shared<T>,
-    ) {
+    fn unit<T: Dispatch>(&self, unit: usize, kernels: &Kernels<T>, x: Planes<'_, T>, gy: Planes<'_, T>, sums: Shared<T>) {
         let (slot, part) = (unit / self.parts, unit % self.parts);
         let vectors = split(self.vectors, self.parts, part);
         let sums = sums.get().wrapping_add(slot * self.sums());
@@ -153,36 +129,29 @@ impl<'a> Weight<'a> {
         for row in 0..self.rows * self.row_taps {
             // SAFETY: the sums have room for all rows of all slots, and this
             // unit alone has these vectors of this slot.
-            let sums = unsafe {
-                std::slice::from_raw_parts_mut(
-                    sums.add(row * self.row() + vectors.start * each),
-                    vectors.len() * each,
-                )
-            };
+            let sums = unsafe { std::slice::from_raw_parts_mut(sums.add(row * self.row() + vectors.start * each), vectors.len() * each) };
             sums.fill(T::ZERO);
         }
         with_buffer(self.vector_elements(), |vector_buffer: &mut [T]| {
             with_buffer(self.row_elements(), |row_buffer: &mut [T]| {
-                for number in split(self.plan.boxes(), self.slots, slot) {
-                    let piece = self.plan.piece(number);
-                    for v in vectors.clone().step_by(self.vector_chunk) {
-                        let chunk = v..(v + self.vector_chunk).min(vectors.end);
-                        self.copy_vectors(&piece, kernels, x, gy, chunk.clone(), vector_buffer);
-                        for r in (0..self.rows).step_by(self.row_chunk) {
-                            let rows = r..(r + self.row_chunk).min(self.rows);
-                            self.copy_rows(&piece, kernels, x, gy, rows.clone(), row_buffer);
-                            self.multiply(
-                                &piece,
-                                kernels,
-                                vector_buffer,
-                                chunk.clone(),
-                                row_buffer,
-                                rows,
-                                sums,
-                            );
+                with_index(|index| {
+                    // Rows that fit as a whole are the same for all vectors.
+                    let whole = self.row_chunk == self.rows;
+                    for number in split(self.plan.boxes(), self.slots, slot) {
+                        let piece = self.plan.piece(number);
+                        for v in vectors.clone().step_by(self.vector_chunk) {
+                            let chunk = v..(v + self.vector_chunk).min(vectors.end);
+                            self.copy_vectors(&piece, kernels, x, gy, chunk.clone(), vector_buffer, index);
+                            for r in (0..self.rows).step_by(self.row_chunk) {
+                                let rows = r..(r + self.row_chunk).min(self.rows);
+                                if !whole || v == vectors.start {
+                                    self.copy_rows(&piece, kernels, x, gy, rows.clone(), row_buffer, index);
+                                }
+                                self.multiply(&piece, kernels, vector_buffer, chunk.clone(), row_buffer, rows, sums, index);
+                            }
                         }
                     }
-                }
+                });
             });
         });
     }
@@ -197,55 +166,49 @@ impl<'a> Weight<'a> {
         row_buffer: &[T],
         rows: Range<usize>,
         sums: *mut T,
+        index: &mut Index,
     ) {
-        let taps = Taps {
-            g: self.g,
-            adjoint: false,
-            phase: [0; 3],
-        };
+        let taps = Taps { g: self.g, adjoint: false, phase: [0; 3] };
         let (row, lanes) = (self.row(), self.lanes);
         let len = gy_len(piece.pixels());
-        with_index(|index| {
-            index.stretches(piece, self.wide == Wide::Output);
-            let (off, other) = (&mut index.off, &mut index.other);
-            match self.wide {
-                Wide::Output => {
-                    taps.offsets(&self.plan.axes, &piece.layout, rows.len(), 1, off);
-                    other.clear();
-                    other.extend((0..vectors.len()).map(|v| v * len * lanes));
-                }
-                Wide::Input => {
-                    off.clear();
-                    off.extend((0..rows.len()).map(|r| r * len));
-                    taps.offsets(&self.plan.axes, &piece.layout, vectors.len(), lanes, other);
+        index.stretches(piece, self.wide == Wide::Output);
+        let (off, other) = (&mut index.off, &mut index.other);
+        match self.wide {
+            Wide::Output => {
+                taps.offsets(&self.plan.axes, &piece.layout, rows.len(), 1, off);
+                other.clear();
+                other.extend((0..vectors.len()).map(|v| v * len * lanes));
+            }
+            Wide::Input => {
+                off.clear();
+                off.extend((0..rows.len()).map(|r| r * len));
+                taps.offsets(&self.plan.axes, &piece.layout, vectors.len(), lanes, other);
+            }
+        }
+        let (height, first_row) = (kernels.outer.len(), rows.start * self.row_taps);
+        let blocks = off.len().div_ceil(height);
+        let (_, width) = kernels.outer[off.len().div_ceil(blocks) - 1];
+        for stretch in index.stretches.windows(2) {
+            for v in (0..other.len()).step_by(width) {
+                for block in 0..blocks {
+                    let block = split(off.len(), blocks, block);
+                    let at = (first_row + block.start) * row + (vectors.start * self.vector_taps + v) * lanes;
+                    let outer = Outer {
+                        a: row_buffer.as_ptr(),
+                        a_off: &off[block.clone()],
+                        b: vector_buffer.as_ptr(),
+                        b_off: &other[v..(v + width).min(other.len())],
+                        runs: &index.runs[stretch[0]..stretch[1]],
+                        to: sums.wrapping_add(at),
+                        row,
+                    };
+                    // SAFETY: `Kernels` of an available level; the buffers
+                    // have all taps of all positions; the sums are this
+                    // unit's alone.
+                    unsafe { kernels.outer[block.len() - 1].0(&outer) };
                 }
             }
-            let (height, first_row) = (kernels.outer.len(), rows.start * self.row_taps);
-            let blocks = off.len().div_ceil(height);
-            let (_, width) = kernels.outer[off.len().div_ceil(blocks) - 1];
-            for stretch in index.stretches.windows(2) {
-                for v in (0..other.len()).step_by(width) {
-                    for block in 0..blocks {
-                        let block = split(off.len(), blocks, block);
-                        let at = (first_row + block.start) * row
-                            + (vectors.start * self.vector_taps + v) * lanes;
-                        let outer = Outer {
-                            a: row_buffer.as_ptr(),
-                            a_off: &off[block.clone()],
-                            b: vector_buffer.as_ptr(),
-                            b_off: &other[v..(v + width).min(other.len())],
-                            runs: &index.runs[stretch[0]..stretch[1]],
-                            to: sums.wrapping_add(at),
-                            row,
-                        };
-                        // SAFETY: `Kernels` of an available level; the buffers
-                        // have all taps of all positions; the sums are this
-                        // unit's alone.
-                        unsafe { kernels.outer[block.len() - 1].0(&outer) };
-                    }
-                }
-            }
-        });
+        }
     }
 
     /// Transposes channels of a box into vectors.
@@ -257,6 +220,7 @@ impl<'a> Weight<'a> {
         gy: Planes<'_, T>,
         vectors: Range<usize>,
         to: &mut [T],
+        index: &mut Index,
     ) {
         let lanes = self.lanes;
         let channels = |v: usize| v * lanes..((v + 1) * lanes).min(self.wide_channels);
@@ -269,19 +233,9 @@ impl<'a> Weight<'a> {
                     piece.segments(self.g.output, gy.batch_stride, |pixel, from, columns| {
                         let from = &gy.data[channels.start * gy.channel_stride + from..];
                         assert!(from.len() >= (channels.len() - 1) * gy.channel_stride + columns);
-                        let (from, from_row, rows) =
-                            (from.as_ptr(), gy.channel_stride, channels.len());
+                        let (from, from_row, rows) = (from.as_ptr(), gy.channel_stride, channels.len());
                         let to = to[pixel * lanes..(pixel + columns) * lanes].as_mut_ptr();
-                        let turn = Turn {
-                            from,
-                            from_row,
-                            rows,
-                            columns,
-                            to,
-                            to_row: lanes,
-                            pad: true,
-                            accumulate: false,
-                        };
+                        let turn = Turn { from, from_row, rows, columns, to, to_row: lanes, pad: true, accumulate: false };
                         // SAFETY: `Kernels` of an available level; ranges as
                         // asserted.
                         unsafe { (kernels.turn)(&turn) };
@@ -291,24 +245,25 @@ impl<'a> Weight<'a> {
             Wide::Input => {
                 let layout = &piece.layout;
                 assert!(to.len() >= vectors.len() * layout.phases * layout.stride * lanes);
-                fill_each(&self.plan, piece, x, |plane, fill| {
+                self.plan.each_source_phase(|number, phase| {
+                    index.sources(&self.plan.axes, piece, phase, x.batch_stride, lanes);
                     for (i, v) in vectors.clone().enumerate() {
                         let channels = channels(v);
-                        let from = x.data
-                            [piece.sample * x.batch_stride + channels.start * x.channel_stride..]
-                            .as_ptr();
-                        let to =
-                            to[(i * layout.phases + plane) * layout.stride * lanes..].as_mut_ptr();
-                        // SAFETY: `Kernels` of an available level; the source
-                        // has the pixels that `fill` calls valid, the planes
-                        // are large enough as asserted above.
-                        unsafe {
-                            (kernels.fill_vectors)(
-                                &Fill { from, to, ..fill },
-                                channels.len(),
-                                x.channel_stride,
-                            )
+                        let copy = Source {
+                            from: x.data[piece.sample * x.batch_stride + channels.start * x.channel_stride..].as_ptr(),
+                            channels: channels.len(),
+                            channel: x.channel_stride,
+                            step: self.plan.axes[2].source_step,
+                            ops: &index.sources,
+                            first: &index.source_first,
+                            to: to[(i * layout.phases + number) * layout.stride * lanes..].as_mut_ptr(),
+                            to_channel: 0,
                         };
+                        // SAFETY: `Kernels` of an available level; the source
+                        // has the pixels that `index` lists, as the callers
+                        // checked its shape; the planes are large enough as
+                        // asserted above.
+                        unsafe { (kernels.vectors)(&copy) };
                     }
                 });
             }
@@ -324,9 +279,10 @@ impl<'a> Weight<'a> {
         gy: Planes<'_, T>,
         rows: Range<usize>,
         to: &mut [T],
+        index: &mut Index,
     ) {
         match self.wide {
-            Wide::Output => fill(&self.plan, piece, kernels, x, rows, to),
+            Wide::Output => fill(&self.plan, piece, kernels, x, rows, to, index),
             Wide::Input => {
                 for (to, o) in to.chunks_exact_mut(gy_len(piece.pixels())).zip(rows) {
                     piece.segments(self.g.output, gy.batch_stride, |pixel, from, len| {
@@ -351,10 +307,7 @@ impl<'a> Weight<'a> {
     ) {
         let (g, row, lanes) = (self.g, self.row(), self.lanes);
         let channel = self.row_taps * row;
-        let slot = |slot: usize| {
-            sums.get()
-                .wrapping_add(slot * self.sums() + channels.start * channel)
-        };
+        let slot = |slot: usize| sums.get().wrapping_add(slot * self.sums() + channels.start * channel);
         let (from, len) = (slot(0), channels.len() * channel);
         // SAFETY: the rows of the channels are inside of the sums, and the
         // weights inside of `gw`, as the callers checked; this call alone has
@@ -362,49 +315,21 @@ impl<'a> Weight<'a> {
         unsafe {
             for other in 1..self.slots {
                 let others = std::slice::from_raw_parts(slot(other), len);
-                for (sum, &other) in std::slice::from_raw_parts_mut(from, len)
-                    .iter_mut()
-                    .zip(others)
-                {
+                for (sum, &other) in std::slice::from_raw_parts_mut(from, len).iter_mut().zip(others) {
                     *sum += other;
                 }
             }
-            let turn = |from: *const T,
-                        from_row: usize,
-                        [rows, columns]: [usize; 2],
-                        to: usize,
-                        to_row: usize| {
-                (kernels.turn)(&Turn {
-                    from,
-                    from_row,
-                    rows,
-                    columns,
-                    to: gw.get().add(to),
-                    to_row,
-                    pad: false,
-                    accumulate,
-                });
+            let turn = |from: *const T, from_row: usize, [rows, columns]: [usize; 2], to: usize, to_row: usize| {
+                (kernels.turn)(&Turn { from, from_row, rows, columns, to: gw.get().add(to), to_row, pad: false, accumulate });
             };
             match self.wide {
                 // `[input channel][tap][output channel]` to `[output channel][input channel][tap]`.
                 Wide::Output if input == self.row_taps => {
-                    turn(
-                        from,
-                        row,
-                        [channels.len() * self.row_taps, g.out_channels],
-                        channels.start * input,
-                        output,
-                    );
+                    turn(from, row, [channels.len() * self.row_taps, g.out_channels], channels.start * input, output);
                 }
                 Wide::Output => {
                     for (i, c) in channels.enumerate() {
-                        turn(
-                            from.add(i * channel),
-                            row,
-                            [self.row_taps, g.out_channels],
-                            c * input,
-                            output,
-                        );
+                        turn(from.add(i * channel), row, [self.row_taps, g.out_channels], c * input, output);
                     }
                 }
                 // `[vector][tap][lane]` to `[input channel][tap]`.
@@ -413,13 +338,7 @@ impl<'a> Weight<'a> {
                         for v in 0..self.vectors {
                             let count = (g.in_channels - v * lanes).min(lanes);
                             let from = from.add(i * row + v * self.vector_taps * lanes);
-                            turn(
-                                from,
-                                lanes,
-                                [self.vector_taps, count],
-                                o * output + v * lanes * input,
-                                input,
-                            );
+                            turn(from, lanes, [self.vector_taps, count], o * output + v * lanes * input, input);
                         }
                     }
                 }
@@ -453,23 +372,12 @@ pub(super) fn weight_gradient<T: Dispatch>(
         if weight.small || units == 1 {
             (0..units).for_each(|unit| weight.unit(unit, kernels, x, gy, shared));
         } else {
-            (0..units)
-                .into_par_iter()
-                .for_each(|unit| weight.unit(unit, kernels, x, gy, shared));
+            (0..units).into_par_iter().for_each(|unit| weight.unit(unit, kernels, x, gy, shared));
         }
         let strides = [gw.batch_stride, gw.channel_stride];
         let gw = Shared::new(gw.data);
         let blocks = weight.rows.div_ceil(MAX_LANES);
-        let finish = |block| {
-            weight.finish(
-                split(weight.rows, blocks, block),
-                kernels,
-                shared,
-                gw,
-                strides,
-                accumulate,
-            )
-        };
+        let finish = |block| weight.finish(split(weight.rows, blocks, block), kernels, shared, gw, strides, accumulate);
         if many && !weight.small {
             (0..blocks).into_par_iter().for_each(finish);
         } else {
@@ -484,6 +392,5 @@ pub(super) fn scratch_bytes(g: &Geometry, lanes: usize, bytes: usize, threads: u
     let shared = weight.slots * weight.sums() * bytes + 64;
     let planes = (weight.vector_elements() + weight.row_elements()) * bytes + 128;
     let offsets = weight.row_chunk * weight.row_taps + weight.vector_chunk * weight.vector_taps;
-    shared
-        + threads * (planes + index_bytes(weight.plan.lines, weight.plan.positions, lanes, offsets))
+    shared + threads * (planes + index_bytes(weight.plan.lines, weight.plan.channel_len, lanes, offsets))
 }

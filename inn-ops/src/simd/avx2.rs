@@ -19,10 +19,7 @@ unsafe fn mask_f64(mask: u32) -> __m256i {
     // SAFETY: see above.
     unsafe {
         let bits = _mm256_setr_epi64x(1, 2, 4, 8);
-        _mm256_cmpeq_epi64(
-            _mm256_and_si256(_mm256_set1_epi64x(mask as i64), bits),
-            bits,
-        )
+        _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_set1_epi64x(mask as i64), bits), bits)
     }
 }
 
@@ -31,10 +28,7 @@ unsafe fn zip_f32(a: __m256, b: __m256) -> (__m256, __m256) {
     // SAFETY: see above.
     unsafe {
         let (even, odd) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
-        (
-            _mm256_permute2f128_ps(even, odd, 0x20),
-            _mm256_permute2f128_ps(even, odd, 0x31),
-        )
+        (_mm256_permute2f128_ps(even, odd, 0x20), _mm256_permute2f128_ps(even, odd, 0x31))
     }
 }
 
@@ -43,10 +37,7 @@ unsafe fn zip_f64(a: __m256d, b: __m256d) -> (__m256d, __m256d) {
     // SAFETY: see above.
     unsafe {
         let (even, odd) = (_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b));
-        (
-            _mm256_permute2f128_pd(even, odd, 0x20),
-            _mm256_permute2f128_pd(even, odd, 0x31),
-        )
+        (_mm256_permute2f128_pd(even, odd, 0x20), _mm256_permute2f128_pd(even, odd, 0x31))
     }
 }
 

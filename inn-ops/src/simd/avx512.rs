@@ -12,10 +12,7 @@ unsafe fn zip_f32(a: __m512, b: __m512) -> (__m512, __m512) {
     unsafe {
         let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
         let high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-        (
-            _mm512_permutex2var_ps(a, low, b),
-            _mm512_permutex2var_ps(a, high, b),
-        )
+        (_mm512_permutex2var_ps(a, low, b), _mm512_permutex2var_ps(a, high, b))
     }
 }
 
@@ -25,10 +22,7 @@ unsafe fn zip_f64(a: __m512d, b: __m512d) -> (__m512d, __m512d) {
     unsafe {
         let low = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
         let high = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
-        (
-            _mm512_permutex2var_pd(a, low, b),
-            _mm512_permutex2var_pd(a, high, b),
-        )
+        (_mm512_permutex2var_pd(a, low, b), _mm512_permutex2var_pd(a, high, b))
     }
 }
 

@@ -47,11 +47,7 @@ impl Level {
                     && is_x86_feature_detected!("avx512vl")
             }
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => {
-                is_x86_feature_detected!("avx2")
-                    && is_x86_feature_detected!("fma")
-                    && is_x86_feature_detected!("popcnt")
-            }
+            Level::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("popcnt"),
             #[cfg(target_arch = "aarch64")]
             Level::Neon => std::arch::is_aarch64_feature_detected!("neon"),
             Level::Scalar => true,
@@ -158,11 +154,19 @@ pub(crate) trait Lanes: Copy {
     /// `from`, the others are zero and their memory is not accessed.
     #[inline(always)]
     unsafe fn load_masked(from: *const Self::Elem, mask: u32) -> Self {
+        // SAFETY: all lanes are valid if the mask is full, and those in the
+        // mask otherwise.
+        unsafe { if mask == u32::MAX >> (32 - Self::N) { Self::load(from) } else { Self::gather(from, mask, 1) } }
+    }
+
+    /// [`load_masked`](Self::load_masked) of elements that are `step` apart.
+    #[inline(always)]
+    unsafe fn gather(from: *const Self::Elem, mask: u32, step: usize) -> Self {
         let mut lanes = [Self::Elem::ZERO; MAX_LANES];
         for lane in 0..Self::N {
             if mask >> lane & 1 != 0 {
                 // SAFETY: the caller vouches for the lanes in the mask.
-                lanes[lane] = unsafe { *from.wrapping_add(lane) };
+                lanes[lane] = unsafe { *from.wrapping_add(lane * step) };
             }
         }
         // SAFETY: the array has at least `N` elements.
@@ -197,11 +201,7 @@ pub(crate) trait Lanes: Copy {
         // counted by the mask otherwise.
         unsafe {
             if full {
-                let value = if accumulate {
-                    self.add(Self::load(to))
-                } else {
-                    self
-                };
+                let value = if accumulate { self.add(Self::load(to)) } else { self };
                 value.store(to);
             } else {
                 self.scatter(to, mask, 1, accumulate);

@@ -37,12 +37,7 @@ impl<T: Element> Lanes for Quad<T> {
     #[inline(always)]
     unsafe fn mul_add(self, factor: Self, sum: Self) -> Self {
         let (a, b, c) = (self.0, factor.0, sum.0);
-        Quad([
-            a[0] * b[0] + c[0],
-            a[1] * b[1] + c[1],
-            a[2] * b[2] + c[2],
-            a[3] * b[3] + c[3],
-        ])
+        Quad([a[0] * b[0] + c[0], a[1] * b[1] + c[1], a[2] * b[2] + c[2], a[3] * b[3] + c[3]])
     }
 
     #[inline(always)]
@@ -54,9 +49,6 @@ impl<T: Element> Lanes for Quad<T> {
     #[inline(always)]
     unsafe fn zip(self, other: Self) -> (Self, Self) {
         let (a, b) = (self.0, other.0);
-        (
-            Quad([a[0], b[0], a[1], b[1]]),
-            Quad([a[2], b[2], a[3], b[3]]),
-        )
+        (Quad([a[0], b[0], a[1], b[1]]), Quad([a[2], b[2], a[3], b[3]]))
     }
 }
