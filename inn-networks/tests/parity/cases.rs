@@ -1,0 +1,177 @@
+//! The cases: what the original built, and where it is wrong.
+
+use crate::compare::Exclusion;
+use inn_core::Squeeze;
+use inn_layers::conditioner::{Head, NetConfig, ResidualConfig, SymmetricConfig};
+use inn_layers::glow::StepConfig;
+use inn_networks::hyperbolic::{HyperbolicLayerConfig, Resize};
+use inn_networks::import::step_config;
+use inn_networks::{GlowConfig, HyperbolicConfig};
+use inn_ops::{Activation, ScaleMap};
+
+/// What a case is about. Channels, extents and hidden channels are in its arrays.
+pub enum Subject {
+    /// Maps of activations, objectives and squeezes.
+    Operations,
+    ActNorm,
+    /// ActNorm, set by its first batch.
+    Initialization,
+    /// `Conv1x1`.
+    Householder {
+        frozen: bool,
+    },
+    /// `ResidualBlock`, with its number of output channels.
+    Block(ResidualConfig, usize),
+    /// `CouplingLayerBasic`.
+    Basic(StepConfig),
+    /// `CouplingLayerGlow`, `ConditionalLayerGlow`.
+    GlowCoupling {
+        step: StepConfig,
+        frozen: bool,
+    },
+    Hyperbolic(HyperbolicConfig),
+    Glow(GlowConfig),
+    ConditionalGlow(GlowConfig),
+}
+
+const LEAKY: Activation = Activation::LeakyRelu { slope: 0.01 };
+const SIGMOID2: ScaleMap = ScaleMap::Sigmoid { low: 0.0, high: 2.0 };
+
+fn block(change: impl FnOnce(&mut ResidualConfig)) -> ResidualConfig {
+    let mut config = ResidualConfig { hidden: 5, inner_kernel: 3, head: Head::Activated, last_gain: 1.0, ..ResidualConfig::default() };
+    change(&mut config);
+    config
+}
+
+fn step(scale: ScaleMap, change: impl FnOnce(&mut ResidualConfig)) -> StepConfig {
+    StepConfig { net: NetConfig::Residual(block(change)), scale, ..step_config(5) }
+}
+
+fn glow(channels: usize, rank: usize, levels: usize, steps: usize, split: bool) -> GlowConfig {
+    let squeeze = split.then_some(Squeeze::Checkerboard);
+    GlowConfig { channels, rank, levels, steps, squeeze, split, step: step_config(5) }
+}
+
+fn hyperbolic(channels: usize, rank: usize, layers: &[(Resize, usize)]) -> Subject {
+    let layers = layers.iter().map(|&(resize, hidden)| HyperbolicLayerConfig { resize, hidden: Some(hidden) }).collect();
+    Subject::Hyperbolic(HyperbolicConfig { channels, rank, layers, block: SymmetricConfig { alpha: 0.25, ..SymmetricConfig::default() } })
+}
+
+/// The subject of a case of this part.
+pub fn subject(name: &str) -> Option<Subject> {
+    let sigmoid = step_config(5).scale;
+    let coupling = |step| Subject::GlowCoupling { step, frozen: false };
+    Some(match name {
+        "ops" => Subject::Operations,
+        _ if name.starts_with("actnorm_") && name.contains("_init") => Subject::Initialization,
+        _ if name.starts_with("actnorm_") => Subject::ActNorm,
+        "conv1x1_2d_frozen" => Subject::Householder { frozen: true },
+        "conv1x1_1d" | "conv1x1_2d" | "conv1x1_2d_c2" => Subject::Householder { frozen: false },
+
+        "resblock_1d_fan" | "resblock_2d_fan" | "resblock_3d_fan" => Subject::Block(block(|_| {}), 6),
+        "resblock_1d_galu" | "resblock_2d_galu" => Subject::Block(block(|b| b.head = Head::Gated), 3),
+        "resblock_2d_leaky" => Subject::Block(block(|b| b.activation = LEAKY), 6),
+        "resblock_2d_k1" => Subject::Block(block(|b| (b.outer_kernel, b.inner_kernel) = (1, 1)), 6),
+        "resblock_2d_nout" => Subject::Block(block(|b| b.inner_kernel = 1), 4),
+        "resblock_2d_stride4" => Subject::Block(
+            block(|b| {
+                (b.outer_kernel, b.outer_stride, b.outer_padding) = (4, 4, Some(0));
+                b.head = Head::Gated;
+            }),
+            3,
+        ),
+
+        "basic_1d" | "basic_1d_reversed" | "basic_2d" | "basic_2d_nologdet" | "basic_3d_reversed" => Subject::Basic(step(sigmoid, |_| {})),
+        "basic_2d_sigmoid2" => Subject::Basic(step(SIGMOID2, |_| {})),
+        "basic_2d_sigmoid_05_1" => Subject::Basic(step(ScaleMap::Sigmoid { low: 0.5, high: 1.0 }, |_| {})),
+        "basic_2d_expclamp" => Subject::Basic(step(ScaleMap::ExpClamp { clamp: 2.0 }, |_| {})),
+
+        "glowlayer_1d" | "glowlayer_2d" | "glowlayer_2d_nologdet" => coupling(step_config(5)),
+        "glowlayer_2d_odd3" => coupling(step_config(6)),
+        "glowlayer_2d_k2_3" => coupling(step(sigmoid, |_| {})),
+        "glowlayer_2d_sigmoid2" => coupling(StepConfig { scale: SIGMOID2, ..step_config(5) }),
+        "glowlayer_2d_expclamp" => coupling(StepConfig { scale: ScaleMap::ExpClamp { clamp: 2.0 }, ..step_config(5) }),
+        "glowlayer_2d_frozen" => Subject::GlowCoupling { step: step_config(5), frozen: true },
+        "condglowlayer_1d" | "condglowlayer_2d" | "condglowlayer_3d" => coupling(step_config(5)),
+        "condglowlayer_2d_leaky" => coupling(step(sigmoid, |b| (b.activation, b.inner_kernel) = (LEAKY, 1))),
+
+        "hyperbolic_2d_keep" => hyperbolic(4, 2, &[(Resize::Keep, 6)]),
+        "hyperbolic_2d_up" => hyperbolic(8, 2, &[(Resize::Refine, 6)]),
+        "hyperbolic_2d_down" => hyperbolic(4, 2, &[(Resize::Coarsen, 6)]),
+        "hyperbolic_3d_keep" => hyperbolic(4, 3, &[(Resize::Keep, 6)]),
+        "hyperbolic_3d_up" => hyperbolic(8, 3, &[(Resize::Refine, 6)]),
+        "hypnet_2d" => hyperbolic(4, 2, &[(Resize::Keep, 5), (Resize::Refine, 3), (Resize::Keep, 4), (Resize::Coarsen, 6)]),
+
+        "glow_1d_nosplit" => Subject::Glow(glow(4, 1, 2, 2, false)),
+        "glow_2d_nosplit" | "glow_2d_nosplit_nologdet" => Subject::Glow(glow(4, 2, 2, 2, false)),
+        "glow_1d_split_l2" => Subject::Glow(glow(2, 1, 2, 2, true)),
+        "glow_2d_split_c1" => Subject::Glow(glow(1, 2, 2, 2, true)),
+        "glow_2d_split_l1" => Subject::Glow(glow(2, 2, 1, 2, true)),
+        "glow_2d_split_l2" => Subject::Glow(glow(2, 2, 2, 2, true)),
+        "glow_2d_split_l3_b1" => Subject::Glow(glow(3, 2, 3, 1, true)),
+        "glow_2d_split_sigmoid2" => {
+            Subject::Glow(GlowConfig { step: StepConfig { scale: SIGMOID2, ..step_config(5) }, ..glow(2, 2, 2, 2, true) })
+        }
+        "condglow_1d_nosplit" => Subject::ConditionalGlow(glow(4, 1, 2, 2, false)),
+        "condglow_2d_nosplit" => Subject::ConditionalGlow(glow(4, 2, 2, 2, false)),
+        "condglow_2d_split_l1" => Subject::ConditionalGlow(glow(2, 2, 1, 2, true)),
+        "condglow_2d_split_l2" => Subject::ConditionalGlow(glow(2, 2, 2, 2, true)),
+        _ => return None,
+    })
+}
+
+/// Cases of layers and networks that a later part brings, by the beginning of their names.
+pub const LATER: [(&str, &str); 10] = [
+    ("affine_", "affine layer per pixel"),
+    ("composition_", "holds HINT"),
+    ("condhint_", "conditional HINT"),
+    ("condhintlayer_", "conditional HINT"),
+    ("condresblock_", "conditional residual block of the original"),
+    ("hint_", "HINT"),
+    ("irimlayer_", "i-RIM"),
+    ("loop_", "i-RIM loop"),
+    ("mscondhint_", "conditional HINT"),
+    ("mshint_", "HINT"),
+];
+
+/// Where the original is wrong, or computes something else than we do.
+pub fn exclusions(name: &str) -> Vec<Exclusion> {
+    const GAUSS_NEWTON: &str = "Gauss-Newton product of the log-determinant, wrong in couplings (S3)";
+    const SEPARATE: &str = "separate gradient of the log-determinant, wrong in Glow couplings and in every stack (S4)";
+    const EXPCLAMP: &str = "stray factors of 2 in the wrapper of the clamped exponential (S5)";
+    const FROZEN: &str = "the tangent of frozen vectors is not zero there (S16)";
+    const ORDER: &str = "order of the output for one level with splitting (S13)";
+    const LEAPFROG: &str = "bias on the wrong axis in 3D (C10)";
+    let mut list: Vec<(&str, &str)> = Vec::new();
+    let in_family = |families: &[&str]| families.iter().any(|family| name.starts_with(family));
+    if name.ends_with("expclamp") {
+        let groups = ["backward.gX", "backward.gtheta", "backward_inv.gY", "backward_inv.gtheta", "adjoint.gX", "adjoint.gtheta"];
+        list.extend(groups.map(|group| (group, EXPCLAMP)));
+        list.extend([("adjoint.grad_logdet", EXPCLAMP), ("jacobian.dY", EXPCLAMP)]);
+    }
+    if in_family(&["basic_", "glowlayer_", "glow_"]) {
+        list.push(("jacobian.H", GAUSS_NEWTON));
+    }
+    if in_family(&["glowlayer_", "glow_"]) {
+        list.push(("adjoint.grad_logdet", SEPARATE));
+    }
+    match name {
+        "conv1x1_2d_frozen" => list.extend([("jacobian.dY", FROZEN), ("jacobian_inv.dX", FROZEN)]),
+        "glowlayer_2d_frozen" => {
+            list.extend([("jacobian.dY", FROZEN), ("fd.theta.000", FROZEN), ("fd.theta.001", FROZEN), ("fd.theta.002", FROZEN)]);
+        }
+        "glow_2d_split_l1" => list.extend([("jacobian.Y", ORDER), ("jacobian.dY", ORDER)]),
+        "hyperbolic_3d_up" => list.push(("jacobian.dY", LEAPFROG)),
+        "hypnet_2d" => list.push(("out.logdet", "the network answers 1 where it is 0 (S15)")),
+        "ops" => list.extend([
+            ("wavelet.", "wavelets other than Haar lifting belong to a later part"),
+            ("squeeze.2d.wavelet", "wavelets other than Haar lifting belong to a later part"),
+            ("squeeze.3d.wavelet", "wavelets other than Haar lifting belong to a later part"),
+            ("act.expclamp_layer.gx", EXPCLAMP),
+            ("act.expclamp_layer.inverse", EXPCLAMP),
+            ("obj.loglik_of_flattened", "divides by the length of the vector instead of the batch (S7)"),
+        ]),
+        _ => {}
+    }
+    list.into_iter().map(|(prefix, reason)| Exclusion::new(prefix, reason)).collect()
+}

@@ -1,0 +1,132 @@
+//! The order of parameters, and what the importer refuses.
+
+use crate::cases::{self, Subject};
+use inn_core::{Error, Layout};
+use inn_layers::glow::glow_coupling;
+use inn_networks::GlowConfig;
+use inn_networks::import::{self, Array, Correspondence, Original, Source, step_config};
+use inn_networks::{ConditionalGlowConfig, PyramidConfig};
+use inn_ops::Cpu;
+use std::collections::HashMap;
+
+/// A case of the original's own index.
+#[derive(serde::Deserialize)]
+struct Entry {
+    name: String,
+    #[serde(default)]
+    parameters: Vec<String>,
+}
+
+#[test]
+fn networks_have_the_order_of_the_original() {
+    let index = std::fs::read_to_string(crate::folder().join("index.json")).unwrap();
+    let index: Vec<Entry> = serde_json::from_str(&index).unwrap();
+    let mut networks = 0;
+    for Entry { name, parameters } in index {
+        let order = match cases::subject(&name) {
+            Some(Subject::Glow(config)) => config.correspondence(),
+            Some(Subject::ConditionalGlow(flow)) => ConditionalGlowConfig { flow, condition: PyramidConfig::default() }.correspondence(),
+            Some(Subject::Hyperbolic(config)) if name.starts_with("hypnet") => config.correspondence(),
+            Some(Subject::GlowCoupling { .. }) => Ok(Correspondence::new().glow_coupling("", "")),
+            Some(Subject::Block(..)) => Ok(Correspondence::new().residual_block("", "")),
+            Some(Subject::Basic(..)) => Ok(Correspondence::new().residual_block("RB", "")),
+            Some(Subject::Householder { .. }) => Ok(Correspondence::new().householder("", "")),
+            Some(Subject::ActNorm) => Ok(Correspondence::new().actnorm("", "")),
+            _ => continue,
+        };
+        let ours: Vec<String> = order.unwrap().slots().iter().map(|slot| slot.theirs.clone()).collect();
+        assert_eq!(ours, parameters, "{name}");
+        networks += 1;
+    }
+    assert!(networks >= 20, "{networks} networks and layers in the index");
+}
+
+/// The arrays of a Glow coupling with 4 channels and 5 hidden ones.
+fn arrays() -> Vec<Array> {
+    let dims: [&[usize]; 8] = [&[4], &[4], &[4], &[5, 2, 3, 3], &[5, 5, 1, 1], &[5, 4, 3, 3], &[5], &[5]];
+    let array = |(i, dims): (usize, &&[usize])| {
+        let len = dims.iter().product::<usize>();
+        Array { dims: dims.to_vec(), values: (0..len).map(|j| (100 * i + j) as f64).collect() }
+    };
+    dims.iter().enumerate().map(array).collect()
+}
+
+fn load(arrays: &[Array]) -> Result<Vec<Array>, Error> {
+    let (_, layout) = Layout::build(|scope| glow_coupling(scope, 4, 2, None, &step_config(5)))?;
+    let order = Correspondence::new().glow_coupling("CL", "");
+    order.store(&order.load(&Cpu::<f32>::new(), &layout, &arrays.iter().collect::<Vec<_>>())?)
+}
+
+#[test]
+fn what_is_loaded_is_stored_again() {
+    assert_eq!(load(&arrays()).unwrap(), arrays());
+}
+
+#[test]
+fn a_kernel_is_flipped_and_vectors_are_rows() {
+    let (_, layout) = Layout::build(|scope| glow_coupling(scope, 4, 2, None, &step_config(5))).unwrap();
+    let arrays = arrays();
+    let order = Correspondence::new().glow_coupling("CL", "");
+    let params = order.load(&Cpu::<f64>::new(), &layout, &arrays.iter().collect::<Vec<_>>()).unwrap();
+    let flat = params.to_flat().unwrap();
+    let ours = |name: &str| &flat[layout.find(name).unwrap().range()];
+    assert_eq!(ours("mix.vectors")[4..8], arrays[1].values[..]);
+    let kernel = ours("coupling.conv1.weight");
+    assert_eq!(kernel[..9].iter().rev().copied().collect::<Vec<_>>(), arrays[3].values[..9]);
+}
+
+#[test]
+fn what_does_not_fit_is_refused_by_name() {
+    let refuse = |change: &dyn Fn(&mut Vec<Array>), words: &[&str]| {
+        let mut arrays = arrays();
+        change(&mut arrays);
+        let message = load(&arrays).unwrap_err().to_string();
+        assert!(words.iter().all(|word| message.contains(word)), "{message:?} does not say {words:?}");
+    };
+    refuse(&|a| drop(a.pop()), &["8 arrays", "CL.C.v1 .. CL.RB.b2", "got 7"]);
+    refuse(&|a| a.swap(3, 5), &["CL.RB.W1", "coupling.conv1.weight", "[5, 2, 3, 3]", "[5, 4, 3, 3]"]);
+    refuse(&|a| a[6].values[2] = f64::NAN, &["CL.RB.b1", "NaN", "index 2"]);
+    refuse(&|a| a[6].values[2] = 1e200, &["CL.RB.b1", "inf", "index 2"]);
+    refuse(&|a| a[6].values.truncate(4), &["CL.RB.b1", "[5]"]);
+
+    let (_, layout) = Layout::build(|scope| glow_coupling(scope, 4, 2, None, &step_config(5))).unwrap();
+    let arrays = arrays();
+    let some = Correspondence::new().householder("C", "mix");
+    let message = some.load(&Cpu::<f32>::new(), &layout, &arrays[..3].iter().collect::<Vec<_>>()).err().unwrap().to_string();
+    assert!(message.contains("coupling.conv1.weight"), "{message}");
+    let other = Correspondence::new().actnorm("AN", "norm");
+    let message = other.load(&Cpu::<f32>::new(), &layout, &arrays[..2].iter().collect::<Vec<_>>()).err().unwrap().to_string();
+    assert!(message.contains("norm.scale") && message.contains("AN.s"), "{message}");
+}
+
+#[test]
+fn settings_that_the_original_does_not_have_are_refused() {
+    let mut config = GlowConfig { step: step_config(4), ..GlowConfig::default() };
+    config.step.reflections = Some(2);
+    let message = import::model(&Cpu::<f32>::new(), &config, &[]).err().unwrap().to_string();
+    assert!(message.contains("3 reflections"), "{message}");
+}
+
+#[test]
+fn damaged_files_are_refused() {
+    let bytes = std::fs::read(crate::folder().join("actnorm_1d.safetensors")).unwrap();
+    for damaged in [&bytes[..0], &bytes[..7], &bytes[..bytes.len() - 1], &bytes[1..]] {
+        let message = Source::from_bytes("weights", damaged).unwrap_err().to_string();
+        assert!(message.starts_with("weights: expected a valid safetensors file"), "{message}");
+    }
+    assert!(matches!(Source::open("nowhere/weights"), Err(Error::Io { .. })));
+    let source = Source::from_bytes("weights", &bytes).unwrap();
+    assert_eq!(source.list("theta.").unwrap().len(), 2);
+    let message = source.get("theta.002").unwrap_err().to_string();
+    assert!(message.contains("theta.002") && message.contains("weights"), "{message}");
+}
+
+#[test]
+fn a_gap_in_a_list_is_refused() {
+    let data = 1f32.to_le_bytes();
+    let tensor = || safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1], &data).unwrap();
+    let tensors: HashMap<&str, _> = [("theta.000", tensor()), ("theta.002", tensor()), ("theta.note", tensor())].into();
+    let source = Source::from_bytes("weights", &safetensors::serialize(tensors, None).unwrap()).unwrap();
+    let message = source.list("theta.").unwrap_err().to_string();
+    assert!(message.contains("theta.002") && message.contains("gap"), "{message}");
+}
