@@ -53,7 +53,6 @@ impl Correspondence {
     }
 
     fn push(mut self, (theirs, ours): (&str, &str), arrays: &[(&str, &str, Form)]) -> Self {
-        let join = |path: &str, name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
         self.0.extend(arrays.iter().map(|&(a, b, form)| Slot { theirs: join(theirs, a), ours: join(ours, b), form }));
         self
     }
@@ -87,7 +86,6 @@ impl Correspondence {
     /// `CouplingLayerGlow` and `ConditionalLayerGlow`: the mixing C and the residual block RB, with us `mix` and `coupling`.
     #[must_use]
     pub fn glow_coupling(self, theirs: &str, ours: &str) -> Self {
-        let join = |path: &str, name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
         self.householder(&join(theirs, "C"), &join(ours, "mix")).residual_block(&join(theirs, "RB"), &join(ours, "coupling"))
     }
 
@@ -162,6 +160,11 @@ impl Correspondence {
         }
         Ok(Place { dims, range, taps })
     }
+}
+
+/// The name of a part; an empty path is the top.
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
 /// Where an array lies in a flat parameter vector.

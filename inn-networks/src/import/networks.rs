@@ -32,40 +32,34 @@ pub fn step_config(hidden: usize) -> StepConfig {
     StepConfig { net: NetConfig::Residual(net), scale: ScaleMap::Sigmoid { low: 0.0, high: 1.0 }, reflections: Some(3) }
 }
 
-impl GlowConfig {
-    /// Level and step, with the name that the step's parts share in the original.
-    fn steps_of_original(&self) -> Result<impl Iterator<Item = (String, String)>> {
-        if !matches!(self.step.net, NetConfig::Residual(_)) || !matches!(self.step.reflections, None | Some(3)) {
-            let got = format!("{:?} and {:?} reflections", self.step.net, self.step.reflections);
-            return Err(Error::config("step", format!("expected residual blocks and 3 reflections, which the original has, got {got}")));
-        }
-        let steps = self.steps;
-        Ok((0..self.levels).flat_map(move |l| (0..steps).map(move |k| (format!("[{},{}]", l + 1, k + 1), format!("level{l}.step{k}")))))
+/// All ActNorms of the flow, then what stands `between`, then all couplings.
+fn flow(config: &GlowConfig, between: impl FnOnce(Correspondence) -> Correspondence) -> Result<Correspondence> {
+    let step = &config.step;
+    if !matches!(step.net, NetConfig::Residual(_)) || !matches!(step.reflections, None | Some(3)) {
+        let got = format!("{:?} and {:?} reflections", step.net, step.reflections);
+        return Err(Error::config("step", format!("expected residual blocks and 3 reflections, which the original has, got {got}")));
     }
+    let steps = || (0..config.levels).flat_map(|l| (0..config.steps).map(move |k| (l, k)));
+    let norms = steps().fold(Correspondence::new(), |order, (l, k)| {
+        order.actnorm(&format!("AN[{},{}]", l + 1, k + 1), &format!("level{l}.step{k}.actnorm"))
+    });
+    Ok(steps().fold(between(norms), |order, (l, k)| order.glow_coupling(&format!("CL[{},{}]", l + 1, k + 1), &format!("level{l}.step{k}"))))
 }
 
 impl Original for GlowConfig {
-    /// `NetworkGlow`: all ActNorms, then all couplings.
+    /// `NetworkGlow`: s and b of all steps, then v1, v2, v3, W1, W2, W3, b1, b2 of all steps.
     fn correspondence(&self) -> Result<Correspondence> {
-        let norms = self
-            .steps_of_original()?
-            .fold(Correspondence::new(), |c, (theirs, ours)| c.actnorm(&format!("AN{theirs}"), &format!("{ours}.actnorm")));
-        Ok(self.steps_of_original()?.fold(norms, |c, (theirs, ours)| c.glow_coupling(&format!("CL{theirs}"), &ours)))
+        flow(self, |norms| norms)
     }
 }
 
 impl Original for ConditionalGlowConfig {
-    /// `NetworkConditionalGlow`: all ActNorms, that of the condition, then all couplings.
+    /// `NetworkConditionalGlow`: as `NetworkGlow`, with the ActNorm of the condition in between.
     fn correspondence(&self) -> Result<Correspondence> {
         if self.condition.net.is_some() {
             return Err(Error::config("condition", "expected no network in front of the flow, which the original does not have"));
         }
-        let flow = &self.flow;
-        let norms = flow
-            .steps_of_original()?
-            .fold(Correspondence::new(), |c, (theirs, ours)| c.actnorm(&format!("AN{theirs}"), &format!("{ours}.actnorm")));
-        let norms = norms.actnorm("AN_C", "condition.normalize");
-        Ok(flow.steps_of_original()?.fold(norms, |c, (theirs, ours)| c.glow_coupling(&format!("CL{theirs}"), &ours)))
+        flow(&self.flow, |norms| norms.actnorm("AN_C", "condition.normalize"))
     }
 }
 
