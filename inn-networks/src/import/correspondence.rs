@@ -28,8 +28,8 @@ pub struct Slot {
 
 /// The arrays of a layer or network of the original, in its order, and where each of them lies with us.
 ///
-/// It maps whatever has one value for each parameter: weights, gradients, tangents. Layers are appended one after the other, each with the name that it
-/// has there and the scope that it has here; an empty name is the top.
+/// It maps whatever has one value for each parameter: weights, gradients, tangents. Layers are appended one after the other, each with the
+/// name that it has there and the scope that it has here; an empty name is the top.
 ///
 /// ```
 /// use inn_networks::import::Correspondence;

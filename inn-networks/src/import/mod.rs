@@ -26,7 +26,9 @@
 //! | true convolution, kernels (k, .., c_in, c_out), stored (c_out, c_in, .., k) | cross-correlation: every spatial axis of the kernel flipped |
 //! | vectors v1, v2, v3 of a 1x1 convolution, each (C) | the rows of one matrix `vectors`, (3, C) |
 //!
-//! The third kernel of a residual block is that of a transposed convolution in both, so it is only flipped. States and conditions need nothing.
+//! The third kernel of a residual block is that of a transposed convolution in both, so it is only flipped. States and conditions
+//! need nothing. The latent of a flow with splitting has another order: the original's is one vector \[Z_1; ..; Z_{L-1}; X_L\], each part over the
+//! whole batch, and ours has the shape of the data, see [`Multiscale`](inn_core::Multiscale).
 //!
 //! # Settings
 //! Our defaults are not the original's: [`step_config`] has those of its couplings (a sigmoid scale and coefficients behind a ReLU). Without
