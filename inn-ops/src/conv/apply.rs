@@ -171,7 +171,7 @@ impl<'a> Apply<'a> {
     ) {
         let accumulate = io.accumulate || channels.start > 0;
         let count = taps.count();
-        if accumulate && count * channels.len() == 0 {
+        if count == 0 || accumulate && channels.is_empty() {
             return;
         }
         let plan = &self.plan;
@@ -265,6 +265,9 @@ pub(super) fn apply<T: Dispatch>(
 ) {
     let kernels = T::kernels(level);
     let apply = Apply::new(g, adjoint, kernels.panel.len(), size_of::<T>());
+    // Pixels between the taps of a stride beyond the kernel get nothing.
+    let gaps = adjoint && (0..3).any(|axis| g.stride[axis] > g.kernel[axis]);
+    let target = if gaps && !accumulate { target.clear(g.batch, apply.rows, g.input_pixels()) } else { target };
     with_buffer(apply.rows * apply.channels * g.taps(), |packed: &mut [T]| {
         apply.pack(w, packed);
         let io = Io {

@@ -4,6 +4,7 @@ use super::apply::SMALL;
 use super::index::{index_bytes, with_index};
 use super::kernels::{Dispatch, Kernels};
 use super::micro::Panel;
+use super::outer::Turn;
 use super::plan::{SLACK, split};
 use super::scratch::{Shared, with_buffer};
 use crate::simd::{Level, MAX_LANES};
@@ -97,7 +98,7 @@ impl Product {
                     let mut k0 = 0;
                     loop {
                         let inner = k0..(k0 + INNER).min(self.k);
-                        pack_b(b, inner.clone(), columns.clone(), b_row, b_packed);
+                        pack_b(b, inner.clone(), columns.clone(), b_row, b_packed, kernels);
                         for block in 0..blocks {
                             let block = split(rows.len(), blocks, block);
                             let start = block.start * inner.len();
@@ -174,15 +175,38 @@ fn pack_rows<T: Dispatch, const MR: usize>(a: Matrix<'_, T>, row: usize, inner: 
 }
 
 /// Packs columns of the right matrix as `[inner][column]`.
-fn pack_b<T: Dispatch>(b: Matrix<'_, T>, inner: std::ops::Range<usize>, columns: std::ops::Range<usize>, b_row: usize, packed: &mut [T]) {
-    if inner.is_empty() {
+fn pack_b<T: Dispatch>(
+    b: Matrix<'_, T>,
+    inner: std::ops::Range<usize>,
+    columns: std::ops::Range<usize>,
+    b_row: usize,
+    packed: &mut [T],
+    kernels: &Kernels<T>,
+) {
+    if inner.is_empty() || columns.is_empty() {
         return;
     }
+    let start = inner.start * b.row + columns.start * b.column;
     if b.column == 1 {
-        for (line, k) in packed.chunks_exact_mut(b_row).zip(inner) {
-            let from = k * b.row + columns.start;
+        for (k, line) in packed.chunks_exact_mut(b_row).take(inner.len()).enumerate() {
+            let from = start + k * b.row;
             line[..columns.len()].copy_from_slice(&b.data[from..from + columns.len()]);
         }
+    } else if b.row == 1 {
+        let from = &b.data[start..start + (columns.len() - 1) * b.column + inner.len()];
+        assert!(packed.len() >= (inner.len() - 1) * b_row + columns.len());
+        let turn = Turn {
+            from: from.as_ptr(),
+            from_row: b.column,
+            rows: columns.len(),
+            columns: inner.len(),
+            to: packed.as_mut_ptr(),
+            to_row: b_row,
+            pad: false,
+            accumulate: false,
+        };
+        // SAFETY: `Kernels` of an available level; ranges as asserted.
+        unsafe { (kernels.turn)(&turn) };
     } else {
         for (j, n) in columns.enumerate() {
             let from = n * b.column;
@@ -193,20 +217,31 @@ fn pack_b<T: Dispatch>(b: Matrix<'_, T>, inner: std::ops::Range<usize>, columns:
     }
 }
 
+/// Whether the product of these extents should be computed as its transpose:
+/// if it has fewer columns than half a vector, but enough rows for one.
+fn turned((m, n, _): (usize, usize, usize), lanes: usize) -> bool {
+    2 * n <= lanes && m >= lanes
+}
+
 /// `c = a * b`, or `c += a * b` if `accumulate`, for `a` of `m x k` and `b` of
 /// `k x n`. The matrices have been checked, `c` is not empty, and the level is
 /// available.
-pub(super) fn product<T: Dispatch>(
+pub(super) fn product<'a, T: Dispatch>(
     level: Level,
     (m, n, k): (usize, usize, usize),
-    a: Matrix<'_, T>,
-    b: Matrix<'_, T>,
+    a: Matrix<'a, T>,
+    b: Matrix<'a, T>,
     c: MatrixMut<'_, T>,
     accumulate: bool,
 ) {
     let kernels = T::kernels(level);
-    let product = Product::new(m, n, k);
+    let turn = |matrix: Matrix<'a, T>| Matrix { data: matrix.data, row: matrix.column, column: matrix.row };
     let c = (Shared::new(c.data), c.row, c.column);
+    let (product, a, b, c) = if turned((m, n, k), kernels.lanes) {
+        (Product::new(n, m, k), turn(b), turn(a), (c.0, c.2, c.1))
+    } else {
+        (Product::new(m, n, k), a, b, c)
+    };
     let units = product.row_parts * product.column_parts;
     if product.small() || units == 1 {
         (0..units).for_each(|unit| product.unit(unit, kernels, a, b, c, accumulate));
@@ -217,7 +252,7 @@ pub(super) fn product<T: Dispatch>(
 
 /// Upper bound on the scratch memory of [`product`].
 pub(super) fn scratch_bytes((m, n, k): (usize, usize, usize), lanes: usize, bytes: usize, threads: usize) -> usize {
-    let product = Product::new(m, n, k);
+    let product = if turned((m, n, k), lanes) { Product::new(n, m, k) } else { Product::new(m, n, k) };
     let packed = (product.a_elements() + product.b_elements()) * bytes + 128;
     threads * (packed + index_bytes(1, COLUMNS, lanes, INNER))
 }

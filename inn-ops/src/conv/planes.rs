@@ -2,7 +2,7 @@
 
 use super::ConvElement;
 use super::dense::Matrix;
-use crate::simd::Level;
+use crate::simd::{Element, Level};
 
 /// Read access to an array of planes, `[batch][channel][pixel]`: the pixels of
 /// a channel are contiguous, channels and samples start at multiples of the
@@ -103,7 +103,7 @@ impl<'a, T: ConvElement> Planes<'a, T> {
     }
 }
 
-impl<T: ConvElement> PlanesMut<'_, T> {
+impl<T: Element> PlanesMut<'_, T> {
     pub(super) fn check(&self, array: &'static str, batch: usize, channels: usize, plane: usize) -> Result<(), ConvError> {
         let (b, c) = (self.batch_stride, self.channel_stride);
         let needed = needed(batch, channels, plane, [b, c]);
@@ -119,12 +119,13 @@ impl<T: ConvElement> PlanesMut<'_, T> {
     }
 
     /// Sets all pixels to zero.
-    pub(super) fn clear(self, batch: usize, channels: usize, plane: usize) {
+    pub(super) fn clear(self, batch: usize, channels: usize, plane: usize) -> Self {
         for b in 0..batch {
             for c in 0..channels {
                 let start = b * self.batch_stride + c * self.channel_stride;
                 self.data[start..start + plane].fill(T::ZERO);
             }
         }
+        self
     }
 }

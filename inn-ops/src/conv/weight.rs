@@ -63,8 +63,11 @@ impl<'a> Weight<'a> {
     fn new(g: &'a Geometry, lanes: usize, bytes: usize) -> Self {
         let (i, o, taps) = (g.in_channels, g.out_channels, g.taps());
         let padded = |channels: usize| channels.div_ceil(lanes) * lanes;
-        // Inputs have padding and halo to transpose, hence the odds.
-        let wide = if 15 * padded(o) * i <= 16 * padded(i) * o { Wide::Output } else { Wide::Input };
+        // Inputs have padding and halo to transpose, hence the odds. A single
+        // vector leaves tiles too thin to hide the loads, but taps make more
+        // vectors of the inputs.
+        let thin = if o <= lanes && taps > 1 { 19 } else { 15 };
+        let wide = if thin * padded(o) * i <= 16 * padded(i) * o { Wide::Output } else { Wide::Input };
         let budget = BUDGET / bytes;
         let work = i * o * taps;
         let plan = Plan::new(g, false, i, work, budget, LEAST);
@@ -353,6 +356,25 @@ fn gy_len(pixels: usize) -> usize {
     (pixels.div_ceil(MAX_LANES) | 1) * MAX_LANES
 }
 
+/// Output channels that should be taken first, without the rest. Where neither
+/// side fills its vectors, as with 17 channels of each, most outputs do so
+/// apart from a few, and those have the lanes on the other side.
+fn first_outputs(g: &Geometry, lanes: usize) -> usize {
+    let (i, o) = (g.in_channels, g.out_channels);
+    let padded = |channels: usize| channels.div_ceil(lanes) * lanes;
+    let cost = |o: usize| (padded(o) * i).min(padded(i) * o);
+    let first = o / lanes * lanes;
+    // The second pass copies the inputs again, which taps make up for.
+    if first > 0 && g.taps() > 1 && 5 * cost(o) > 6 * (cost(first) + cost(o - first)) { first } else { o }
+}
+
+/// The two calls that [`first_outputs`] splits a call into, or the only one.
+fn passes(g: &Geometry, lanes: usize) -> impl Iterator<Item = (usize, Geometry)> {
+    let first = first_outputs(g, lanes);
+    let pass = |start, end| (start, Geometry { out_channels: end - start, ..*g });
+    [pass(0, first), pass(first, g.out_channels)].into_iter().filter(|(_, pass)| pass.out_channels > 0)
+}
+
 /// The weight gradient. The arrays have been checked, neither the batch nor
 /// the weights are empty, and the level is available.
 pub(super) fn weight_gradient<T: Dispatch>(
@@ -364,6 +386,15 @@ pub(super) fn weight_gradient<T: Dispatch>(
     accumulate: bool,
 ) {
     let kernels = T::kernels(level);
+    for (start, g) in passes(g, kernels.lanes) {
+        let gy = Planes { data: &gy.data[start * gy.channel_stride..], ..gy };
+        let data = &mut gw.data[start * gw.batch_stride..];
+        let gw = PlanesMut { data, batch_stride: gw.batch_stride, channel_stride: gw.channel_stride };
+        pass(&g, kernels, x, gy, gw, accumulate);
+    }
+}
+
+fn pass<T: Dispatch>(g: &Geometry, kernels: &Kernels<T>, x: Planes<'_, T>, gy: Planes<'_, T>, gw: PlanesMut<'_, T>, accumulate: bool) {
     let weight = Weight::new(g, kernels.lanes, size_of::<T>());
     with_buffer(weight.slots * weight.sums(), |sums: &mut [T]| {
         let units = weight.slots * weight.parts;
@@ -388,9 +419,15 @@ pub(super) fn weight_gradient<T: Dispatch>(
 
 /// Upper bound on the scratch memory of [`weight_gradient`].
 pub(super) fn scratch_bytes(g: &Geometry, lanes: usize, bytes: usize, threads: usize) -> usize {
-    let weight = Weight::new(g, lanes, bytes);
-    let shared = weight.slots * weight.sums() * bytes + 64;
-    let planes = (weight.vector_elements() + weight.row_elements()) * bytes + 128;
-    let offsets = weight.row_chunk * weight.row_taps + weight.vector_chunk * weight.vector_taps;
-    shared + threads * (planes + index_bytes(weight.plan.lines, weight.plan.channel_len, lanes, offsets))
+    let pass = |g: &Geometry| {
+        let weight = Weight::new(g, lanes, bytes);
+        let planes = (weight.vector_elements() + weight.row_elements()) * bytes + 128;
+        let offsets = weight.row_chunk * weight.row_taps + weight.vector_chunk * weight.vector_taps;
+        let index = index_bytes(weight.plan.lines, weight.plan.channel_len, lanes, offsets);
+        (weight.slots * weight.sums() * bytes + 64, planes + index)
+    };
+    // Buffers grow to what the larger pass needs of each.
+    let sizes = passes(g, lanes).map(|(_, g)| pass(&g));
+    let (shared, thread) = sizes.fold((0, 0), |most, pass| (most.0.max(pass.0), most.1.max(pass.1)));
+    shared + threads * thread
 }

@@ -3,7 +3,7 @@
 use super::Lanes;
 use std::arch::x86_64::*;
 
-// SAFETY (both functions): only called from `Lanes` methods, whose callers
+// SAFETY (these functions): only called from `Lanes` methods, whose callers
 // have checked that the CPU has AVX-512.
 
 #[inline(always)]
@@ -26,9 +26,31 @@ unsafe fn zip_f64(a: __m512d, b: __m512d) -> (__m512d, __m512d) {
     }
 }
 
+/// Steps that the 32-bit offsets of gathers have room for.
+const NEAR: usize = 1 << 24;
+
+#[inline(always)]
+unsafe fn gather_f32(from: *const f32, mask: u32, step: usize) -> __m512 {
+    // SAFETY: see above; offsets of lanes do not overflow as `step < NEAR`.
+    unsafe {
+        let lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+        let offset = _mm512_mullo_epi32(lane, _mm512_set1_epi32(step as i32));
+        _mm512_mask_i32gather_ps::<4>(_mm512_setzero_ps(), mask as __mmask16, offset, from)
+    }
+}
+
+#[inline(always)]
+unsafe fn gather_f64(from: *const f64, mask: u32, step: usize) -> __m512d {
+    // SAFETY: as above.
+    unsafe {
+        let offset = _mm256_mullo_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(step as i32));
+        _mm512_mask_i32gather_pd::<8>(_mm512_setzero_pd(), mask as __mmask8, offset, from)
+    }
+}
+
 macro_rules! lanes {
     ($(#[$doc:meta])* $name:ident, $elem:ty, $reg:ty, $n:literal, $mask:ty,
-     $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $zip:ident,
+     $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $zip:ident, $gather:ident,
      $maskload:ident, $compress:ident, $maskstore:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
@@ -96,6 +118,12 @@ macro_rules! lanes {
                 Self(unsafe { $maskload(mask as $mask, from) })
             }
 
+            #[inline(always)]
+            unsafe fn gather(from: *const $elem, mask: u32, step: usize) -> Self {
+                // SAFETY: see above.
+                unsafe { if step < NEAR { Self($gather(from, mask, step)) } else { super::gather(from, mask, step) } }
+            }
+
             // Compressing in the register and then storing with a mask of the
             // low lanes is much faster than a compressing store on some CPUs.
             #[inline(always)]
@@ -118,7 +146,7 @@ lanes!(
     /// Sixteen `f32`.
     F32x16, f32, __m512, 16, __mmask16,
     _mm512_setzero_ps, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps,
-    _mm512_add_ps, zip_f32,
+    _mm512_add_ps, zip_f32, gather_f32,
     _mm512_maskz_loadu_ps, _mm512_maskz_compress_ps, _mm512_mask_storeu_ps
 );
 
@@ -126,6 +154,6 @@ lanes!(
     /// Eight `f64`.
     F64x8, f64, __m512d, 8, __mmask8,
     _mm512_setzero_pd, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_fmadd_pd,
-    _mm512_add_pd, zip_f64,
+    _mm512_add_pd, zip_f64, gather_f64,
     _mm512_maskz_loadu_pd, _mm512_maskz_compress_pd, _mm512_mask_storeu_pd
 );

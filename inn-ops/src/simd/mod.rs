@@ -162,15 +162,8 @@ pub(crate) trait Lanes: Copy {
     /// [`load_masked`](Self::load_masked) of elements that are `step` apart.
     #[inline(always)]
     unsafe fn gather(from: *const Self::Elem, mask: u32, step: usize) -> Self {
-        let mut lanes = [Self::Elem::ZERO; MAX_LANES];
-        for lane in 0..Self::N {
-            if mask >> lane & 1 != 0 {
-                // SAFETY: the caller vouches for the lanes in the mask.
-                lanes[lane] = unsafe { *from.wrapping_add(lane * step) };
-            }
-        }
-        // SAFETY: the array has at least `N` elements.
-        unsafe { Self::load(lanes.as_ptr()) }
+        // SAFETY: as for this function.
+        unsafe { gather(from, mask, step) }
     }
 
     /// Writes the lanes whose bit is set in `mask` one after the other,
@@ -227,4 +220,22 @@ pub(crate) unsafe fn transpose<L: Lanes>(v: &mut [L; MAX_LANES]) {
         }
         span *= 2;
     }
+}
+
+/// [`Lanes::gather`], lane by lane.
+///
+/// # Safety
+///
+/// As the functions of [`Lanes`].
+#[inline(always)]
+unsafe fn gather<L: Lanes>(from: *const L::Elem, mask: u32, step: usize) -> L {
+    let mut lanes = [L::Elem::ZERO; MAX_LANES];
+    for lane in 0..L::N {
+        if mask >> lane & 1 != 0 {
+            // SAFETY: the caller vouches for the lanes in the mask.
+            lanes[lane] = unsafe { *from.wrapping_add(lane * step) };
+        }
+    }
+    // SAFETY: the array has at least `N` elements.
+    unsafe { L::load(lanes.as_ptr()) }
 }
