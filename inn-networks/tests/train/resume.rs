@@ -115,7 +115,13 @@ fn a_training_without_patience_left_stays_stopped() {
 fn identical_bytes_on_any_number_of_threads() {
     let folder = tempfile::tempdir().unwrap();
     let images = Array4::from_shape_fn((40, 1, 8, 8), |(i, _, y, x)| ((i * 5 + y * 3 + x * x) as f32 * 0.7).sin());
-    let data = ArrayDataset::new(images.clone()).unwrap().with_condition(images).unwrap();
+    let data = Varied::new(
+        ArrayDataset::new(images.clone()).unwrap().with_condition(images).unwrap(),
+        |rng, x: &mut [f32], c: &mut [&mut [f32]]| {
+            x.iter_mut().chain(c.iter_mut().flat_map(|c| c.iter_mut())).for_each(|v| *v += 0.1 * uniform(rng) as f32);
+            Ok(())
+        },
+    );
     let bytes = [1, 2, 7].map(|threads| {
         let path = folder.path().join(format!("{threads}"));
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
