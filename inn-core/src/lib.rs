@@ -53,3 +53,8 @@ pub use tensor::Tensor;
 pub use traced::Traced;
 pub use trail::{Drift, Trail};
 pub use view::{Access, Update, View, ViewMut};
+
+/// Keeps the example of the README true.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExample;

@@ -26,3 +26,8 @@ mod tests {
         );
     }
 }
+
+/// Keeps the example of the README true.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExample;

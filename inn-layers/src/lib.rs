@@ -27,3 +27,8 @@ pub use actnorm::ActNorm;
 pub use coupling::Coupling;
 pub use glow::{GlowStep, StepConfig};
 pub use householder::Householder;
+
+/// Keeps the example of the README true.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExample;

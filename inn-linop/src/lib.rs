@@ -73,3 +73,8 @@ pub use jacobian::{Jacobian, Map};
 pub use matrix::Matrix;
 pub use scaled::Scaled;
 pub use sum::Sum;
+
+/// Keeps the example of the README true.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExample;

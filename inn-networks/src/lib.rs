@@ -28,3 +28,8 @@ pub use density::{Density, bits_per_dim};
 pub use encoder::{ConditionalGlow, ConditionalGlowConfig, PyramidConfig};
 pub use glow::{Glow, GlowConfig};
 pub use hyperbolic::{Hyperbolic, HyperbolicConfig};
+
+/// Keeps the example of the README true.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExample;

@@ -1,2 +1,59 @@
-//! Throughput of pointwise kernels.
-fn main() {}
+//! Throughput of what is not a convolution: pointwise kernels, objectives, squeezes, reflections.
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use inn_core::{Backend, Direction, Shape, Squeeze, Tensor};
+use inn_ops::loss::Gaussian;
+use inn_ops::pointwise::{activate, activate_derivative, galu};
+use inn_ops::{Activation, Cpu};
+
+fn tensor(cpu: &Cpu<f32>, shape: Shape) -> Tensor<Cpu<f32>> {
+    let values: Vec<f64> = (0..shape.len()).map(|i| ((i * 37 % 101) as f64 / 50.0) - 1.0).collect();
+    Tensor::from_f64(cpu, shape, &values).unwrap()
+}
+
+fn pointwise(c: &mut Criterion) {
+    let cpu = Cpu::<f32>::new();
+    let shape = Shape::new(8, 64, &[64, 64]).unwrap();
+    let (x, mut y) = (tensor(&cpu, shape), tensor(&cpu, shape));
+    let mut half = tensor(&cpu, shape.with_channels(32));
+    let mut sums = Tensor::zeros(&cpu, Shape::per_sample(8)).unwrap();
+    let mut group = c.benchmark_group(format!("pointwise {shape}"));
+    group.sample_size(20).throughput(Throughput::Elements(shape.len() as u64));
+    for (name, activation) in
+        [("relu", Activation::Relu), ("sigmoid", Activation::Sigmoid { low: 0.0, high: 1.0 }), ("tanh", Activation::Tanh)]
+    {
+        group.bench_function(name, |b| b.iter(|| activate(&cpu, activation, x.view(), &mut y.view_mut()).unwrap()));
+        group.bench_function(format!("{name}, adjoint"), |b| {
+            b.iter(|| activate_derivative(&cpu, activation, x.view(), &mut y.view_mut()).unwrap());
+        });
+    }
+    group.bench_function("galu", |b| b.iter(|| galu(&cpu, x.view(), &mut half.view_mut()).unwrap()));
+    group.bench_function("gaussian with gradient", |b| {
+        b.iter(|| Gaussian::STANDARD.add_with_gradient(&cpu, 1.0, x.view(), &mut y.view_mut(), &mut sums.view_mut()).unwrap());
+    });
+    group.finish();
+}
+
+fn permutations(c: &mut Criterion) {
+    let cpu = Cpu::<f32>::new();
+    let shape = Shape::new(8, 16, &[64, 64]).unwrap();
+    let mut x = tensor(&cpu, shape);
+    let mut group = c.benchmark_group(format!("in place {shape}"));
+    group.sample_size(20).throughput(Throughput::Elements(shape.len() as u64));
+    for squeeze in [Squeeze::Checkerboard, Squeeze::Patch, Squeeze::Haar] {
+        // There and back, so that the shape stays.
+        group.bench_function(format!("{squeeze:?}, there and back"), |b| {
+            b.iter(|| {
+                let mut view = x.view_mut();
+                cpu.squeeze(squeeze, Direction::Forward, &mut view).unwrap();
+                cpu.squeeze(squeeze, Direction::Inverse, &mut view).unwrap();
+            });
+        });
+    }
+    let vectors = tensor(&cpu, Shape::rows(3, 16));
+    group.bench_function("3 reflections", |b| b.iter(|| cpu.reflect(Direction::Forward, vectors.view(), &mut x.view_mut()).unwrap()));
+    group.finish();
+}
+
+criterion_group!(benches, pointwise, permutations);
+criterion_main!(benches);

@@ -27,3 +27,8 @@ pub use activation::Activation;
 pub use buffer::CpuBuffer;
 pub use cpu::{Cpu, CpuElement};
 pub use scale_map::ScaleMap;
+
+/// Keeps the example of the README true.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExample;

@@ -5,7 +5,7 @@
 //! # use inn_layers::ActNorm;
 //! # use inn_ops::Cpu;
 //! let (layer, layout) = Layout::build(|scope| ActNorm::new(scope, 3))?;
-//! let report = Verify::new(Cpu::poisoned()).layer(&layer, &layout, Shape::new(2, 3, &[4, 5])?)?;
+//! let report = Verify::new(Cpu::<f64>::poisoned()).layer(&layer, &layout, Shape::new(2, 3, &[4, 5])?)?;
 //! println!("{report}");
 //! report.check()?;
 //! # Ok::<(), inn_core::Error>(())
