@@ -9,7 +9,7 @@
 //! | [`Householder`] | y = H_m ... H_1 x per pixel | 0 |
 //! | [`Coupling`] with [`Affine`](coupling::Affine) | y = \[x1; exp ψ(u) ⊙ x2 + t\], (u, t) = N(x1) | Σ ψ(u) |
 //! | [`Coupling`] with [`Additive`](coupling::Additive) | y = \[x1; x2 + N(x1)\] | 0 |
-//! | [`GlowCoupling`](glow::GlowCoupling), [`GlowStep`](glow::GlowStep) | mixing and affine coupling, with ActNorm | sum |
+//! | [`GlowCoupling`](glow::GlowCoupling), [`GlowStep`] | mixing and affine coupling, with ActNorm | sum |
 //! | [`HyperbolicLayer`](hyperbolic::HyperbolicLayer) | N = 2 Q - P + F(Q) on two lanes | 0 |
 //! | [`SqueezeLanes`](hyperbolic::SqueezeLanes), [`inn_core::Squeeze`] | resolution for channels | 0 |
 //!

@@ -44,12 +44,11 @@ pub(crate) fn reflect<T: CpuElement>(dir: Direction, vectors: &[T], v: Window, v
     let groups = x.shape.batch().div_ceil(samples);
     let base = Shared(values.as_mut_ptr());
     let task = |t: usize| {
-        let base = base;
         let (group, s) = (t / spans, t % spans);
         for b in group * samples..((group + 1) * samples).min(x.shape.batch()) {
             let start = s * span;
             // SAFETY: the window lies within the buffer and has no place twice, and each task has pixels of its own.
-            let first = unsafe { base.0.add(x.offset + b * x.batch_stride + start) };
+            let first = unsafe { base.at(x.offset + b * x.batch_stride + start) };
             let job = Pixels { rows: &rows, channels, first, channel_stride: x.channel_stride, pixels: span.min(pixels - start) };
             T::with(simd::level(), job);
         }
@@ -63,8 +62,18 @@ pub(crate) fn reflect<T: CpuElement>(dir: Direction, vectors: &[T], v: Window, v
     Ok(())
 }
 
-#[derive(Clone, Copy)]
+/// The start of a buffer that tasks share.
 struct Shared<T>(*mut T);
+
+impl<T> Shared<T> {
+    /// # Safety
+    /// The buffer has a place `i`.
+    unsafe fn at(&self, i: usize) -> *mut T {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.add(i) }
+    }
+}
+
 // SAFETY: tasks write to pixels of their own.
 unsafe impl<T: Send> Send for Shared<T> {}
 // SAFETY: as above.

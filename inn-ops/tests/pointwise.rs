@@ -179,9 +179,10 @@ fn objectives_to_second_order() {
     let (x, target, d) = (tensor(shape, 1), tensor(shape, 2), tensor(shape, 3));
     let per_sample = Shape::per_sample(3);
     type Value<'a> = Box<dyn Fn(&Tensor<Cpu<f64>>, Option<&mut Tensor<Cpu<f64>>>) -> Vec<f64> + 'a>;
+    type Product<'a> = Box<dyn Fn(&mut Tensor<Cpu<f64>>) + 'a>;
     let gaussian = Gaussian::new(1.0, 2.0, true).unwrap();
     let weight = 1.0 / 3.0;
-    let cases: [(&str, Value<'_>, Box<dyn Fn(&mut Tensor<Cpu<f64>>) + '_>); 2] = [
+    let cases: [(&str, Value<'_>, Product<'_>); 2] = [
         (
             "squared error",
             Box::new(|x, g| {

@@ -197,7 +197,7 @@ impl<T: CpuElement, K: Kernel> Block<'_, T, K> {
                     cs[i].store(stage.pointer());
                     for lane in 0..rest {
                         let place = self.dense_sums.add(i * self.stride + start + lane);
-                        *place = *place + *stage.pointer().add(lane);
+                        *place += *stage.pointer().add(lane);
                     }
                 } else {
                     channel_sums[i] = channel_sums[i] + head(cs[i], rest);

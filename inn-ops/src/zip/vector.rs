@@ -93,8 +93,8 @@ macro_rules! vectors {
                     fn half<J: Job<$t>>(job: J) {
                         job.run::<$avx2>();
                     }
-                    // SAFETY: `Level` says that the CPU has the instructions; a caller that invents one is refused.
                     match level {
+                        // SAFETY: the CPU has the instructions; a caller that invents a level is refused.
                         Level::Avx512 if level.is_available() => return unsafe { wide(job) },
                         // SAFETY: as above.
                         Level::Avx2 if level.is_available() => return unsafe { half(job) },
