@@ -18,7 +18,7 @@ const BUDGET: usize = 1 << 20;
 pub(super) const SMALL: usize = 1 << 21;
 /// Positions of a box at least, so that starting it, its halo and the ends of
 /// its run cost little.
-const LEAST: usize = 192;
+const LEAST: usize = 384;
 /// Units of work of a call, if it has enough of it.
 const UNITS: usize = 16;
 

@@ -138,7 +138,7 @@ const MAX_POSITIONS: usize = 2048;
 /// Multiply-adds of a box at least, so that scheduling it costs little.
 const MIN_WORK: usize = 1 << 20;
 /// Boxes of a call, if it has enough work: enough to keep cores evenly busy.
-const BOXES: usize = 32;
+const BOXES: usize = 16;
 
 impl Plan {
     /// Plans the forward operation or, with `adjoint`, the input gradient.
