@@ -47,6 +47,7 @@ mod index;
 mod kernels;
 mod micro;
 mod outer;
+mod passes;
 mod plan;
 mod planes;
 mod scratch;
