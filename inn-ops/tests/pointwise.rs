@@ -1,5 +1,6 @@
 //! Activations, scales and objectives against differences, at the ends of the number range, and back.
 
+use inn_core::scalar::Pair;
 use inn_core::{Scalar, Shape, Tensor};
 use inn_ops::loss::{Gaussian, SquaredError};
 use inn_ops::pointwise::{activate, activate_derivative, activate_inverse, galu, galu_adjoint, galu_shape, galu_tangent};
@@ -65,6 +66,30 @@ fn derivatives_of_log_scales() {
             // Where the scale has saturated it no longer tells u.
             let (back, slope) = (map.inverse(map.scale(u)), map.log_scale_derivative(u));
             assert!(slope < 1e-6 || close(back, u, 1e-12 / slope), "{map:?}: {u} came back as {back}");
+        }
+    }
+}
+
+/// Values on (value, tangent) pairs are how layers are differentiated: they have to agree with the closed forms, and to stay finite.
+#[test]
+fn tangents_agree_with_derivatives_at_any_input() {
+    let at = |x: f64| Pair { v: x, d: 1.0 };
+    let moderate = (-40..40).map(|i| f64::from(i) * 0.21 + 0.05);
+    for x in moderate.chain([90.0, -90.0, 800.0, -800.0, 1e30, -1e30, 1e300, -1e300]) {
+        for activation in ACTIVATIONS {
+            let (got, expected) = (activation.value(at(x)).d, activation.derivative(x));
+            assert!(close(got, expected, 1e-14), "{activation:?} at {x}: {got} against {expected}");
+        }
+        for map in SCALES {
+            let pairs = [
+                (map.log_scale(at(x)).d, map.log_scale_derivative(x)),
+                (map.log_scale_derivative(at(x)).d, map.log_scale_second(x)),
+                (map.scale(at(x)).d, map.scale(x) * map.log_scale_derivative(x)),
+            ];
+            for (k, (got, expected)) in pairs.into_iter().enumerate() {
+                assert!(close(got, expected, 1e-13), "{map:?}, {k} at {x}: {got} against {expected}");
+            }
+            assert!(map.log_scale_second(at(x)).d.is_finite(), "{map:?} at {x}");
         }
     }
 }
@@ -241,5 +266,8 @@ fn objectives_to_second_order() {
     let mut bare = Tensor::zeros(&cpu, per_sample).unwrap();
     Gaussian::new(1.0, 2.0, false).unwrap().add(&cpu, ones.view(), &mut bare.view_mut()).unwrap();
     assert_eq!(bare.slice(), [0.0; 3]);
+    let mut whole = Tensor::zeros(&cpu, per_sample).unwrap();
+    gaussian.add(&cpu, ones.view(), &mut whole.view_mut()).unwrap();
+    assert!(close(whole.slice()[0], -40.0 * (2f64.ln() + 0.5 * (2.0 * std::f64::consts::PI).ln()), 1e-14));
     assert!(Gaussian::new(0.0, 0.0, true).is_err() && Gaussian::new(f64::NAN, 1.0, true).is_err());
 }
