@@ -250,7 +250,8 @@ fn functions_are_accurate_and_right_at_the_ends() {
     let read = [Operand { window, access: Access::ReadWrite, values: x.clone() }];
     let update = vec![Operand { window, access: Access::Write, values: vec![0.0; x.len()] }; 6];
     let (got, ..) = run(&Functions, d, &read, &update);
-    let exact: [(&str, fn(f64) -> f64); 6] =
+    type Function = fn(f64) -> f64;
+    let exact: [(&str, Function); 6] =
         [("exp", f64::exp), ("ln", f64::ln), ("ln_1p", f64::ln_1p), ("tanh", f64::tanh), ("atan", f64::atan), ("sqrt", f64::sqrt)];
     for ((name, f), got) in exact.iter().zip(&got) {
         let mut worst = 0f64;
