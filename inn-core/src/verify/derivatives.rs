@@ -106,7 +106,6 @@ pub(super) fn best(count: usize, mut errors: impl FnMut(f64) -> Result<Vec<f64>>
 }
 
 /// The objective φ = ½ |F - a|² along a direction, with a chosen so that the residual at the base point is `residual`.
-#[derive(Clone, Copy)]
 struct Probe<'a, S> {
     subject: &'a S,
     at: &'a Blocks,
