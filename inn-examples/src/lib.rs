@@ -2,8 +2,16 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`mnist`] | handwritten digits: IDX files, and those that ship with this crate |
+//! | [`metrics`] | peak signal-to-noise ratio, coverage of credible intervals, moments of samples |
+//! | [`wiener`] | the posterior mean of the linear Gaussian model |
+//! | [`picture`] | grids of images with captions, as PNG files |
 //! | [`memory`] | the resident set of this process, now and at its highest |
 //! | [`cli`] | how the programs end and print |
 
 pub mod cli;
 pub mod memory;
+pub mod metrics;
+pub mod mnist;
+pub mod picture;
+pub mod wiener;
