@@ -6,10 +6,12 @@
 //! | [`metrics`] | peak signal-to-noise ratio, coverage of credible intervals, moments of samples |
 //! | [`wiener`] | the posterior mean of the linear Gaussian model |
 //! | [`picture`] | grids of images with captions, as PNG files |
+//! | [`inpainting`] | digits whose middle is hidden, seen through noise |
 //! | [`memory`] | the resident set of this process, now and at its highest |
 //! | [`cli`] | how the programs end and print |
 
 pub mod cli;
+pub mod inpainting;
 pub mod memory;
 pub mod metrics;
 pub mod mnist;
