@@ -44,10 +44,10 @@
 //! R(h) = |φ(p₀ + h d) - φ(p₀) - h ⟨Jᵀr, d⟩| = O(h²),
 //! ```
 //! with order log₂ R(h)/R(h/2) = 2; a wrong one leaves order 1. It is measured over four halvings, and the least of the four counts. The
-//! change of φ is computed as ⟨r, ΔF⟩ + ½ |ΔF|², in which nothing large cancels. Steps start at 2⁻⁸, and again at 2⁻¹⁰, 2⁻¹²,
-//! 2⁻¹⁵ (a kink of the map, as of ReLU, is stepped over rarely by a small step) and 2⁻⁴, and then along two directions more; the best of these
-//! counts, since a wrong gradient is wrong along all. A remainder that is nothing but rounding at all of the latter
-//! counts as of infinite order: φ is exactly linear along d.
+//! change of φ is computed as ⟨r, ΔF⟩ + ½ |ΔF|², in which nothing large cancels. Steps start at 2⁻⁸, and where
+//! that does not suit the map at 2⁻¹⁰, 2⁻¹² and 2⁻¹⁵ (a kink, as of ReLU, is stepped over rarely by a small step), then along two directions more
+//! (where the second derivative along the first nearly vanishes). The best of these counts, since a wrong gradient is wrong along all.
+//! Remainders that are nothing but rounding, for steps from 2⁻⁴ as well, count as of infinite order: φ is linear along d.
 //!
 //! **The opposite pull.** Let (x, b) = `pull` of (y, g) with b = (∂f/∂x)ᵀ g + Σ λ ∂ℓ/∂x. The inverse map has the log-determinant -ℓ, so that
 //! pulling it from (x, b) with the same λ gives (∂f/∂x)⁻ᵀ (b - Σ λ ∂ℓ/∂x) = g back, and for θ and c

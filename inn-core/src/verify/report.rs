@@ -87,16 +87,17 @@ impl Report {
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (sign, digits) = match self.rule {
-            Rule::AtLeast => ("≥", format!("{:.3}", self.value)),
-            Rule::AtMost | Rule::Skipped => ("≤", format!("{:.2e}", self.value)),
+        let (sign, digits, limit) = match self.rule {
+            Rule::AtLeast => ("≥", format!("{:.3}", self.value), self.limit.to_string()),
+            Rule::AtMost => ("≤", format!("{:.2e}", self.value), format!("{:e}", self.limit)),
+            Rule::Skipped => ("≤", self.value.to_string(), self.limit.to_string()),
         };
         let verdict = match (self.rule, self.passed) {
             (Rule::Skipped, _) => "skipped",
             (_, true) => "ok",
             (_, false) => "FAILED",
         };
-        write!(f, "{:<58} {digits:>10} {sign} {:<8} {verdict}", self.name, self.limit)
+        write!(f, "{:<58} {digits:>10} {sign} {limit:<8} {verdict}", self.name)
     }
 }
 
