@@ -28,11 +28,11 @@ use inn_examples::inpainting::{Experiment, condition_shape, image_shape, is_hidd
 use inn_examples::memory::{Peak, megabytes};
 use inn_examples::metrics::{Coverage, SquaredError, moments};
 use inn_examples::mnist::{Mnist, PIXELS, SIDE};
-use inn_examples::picture::{Colours, Grid, Tile, write_whole};
+use inn_examples::picture::{Colours, Grid, Tile};
 use inn_examples::wiener::Wiener;
 use inn_layers::conditioner::{NetConfig, ResNetConfig, ResidualConfig};
 use inn_layers::glow::StepConfig;
-use inn_networks::files::{self, Metadata};
+use inn_networks::files::{self, Metadata, write_whole};
 use inn_networks::optim::{Decay, Optimizer, Schedule};
 use inn_networks::train::{Bar, ChaCha8Rng, Every, Options, Stopped, Trainer, plot_losses};
 use inn_networks::{ConditionalGlow, ConditionalGlowConfig, Density, GlowConfig, PyramidConfig, bits_per_dim};

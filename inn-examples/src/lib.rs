@@ -17,3 +17,8 @@ pub mod metrics;
 pub mod mnist;
 pub mod picture;
 pub mod wiener;
+
+/// Keeps the program of the workspace's README true.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct ReadmeExample;

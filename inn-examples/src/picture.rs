@@ -3,7 +3,7 @@
 use ab_glyph::{Font, FontRef, PxScale, ScaleFont, point};
 use epaint_default_fonts::UBUNTU_LIGHT;
 use inn_core::{Error, Result};
-use std::io::Write;
+use inn_networks::files::write_whole;
 use std::path::Path;
 
 /// How a value becomes a colour.
@@ -232,21 +232,4 @@ impl Picture {
 fn text_width(font: &FontRef<'_>, text: &str) -> usize {
     let scaled = font.as_scaled(PxScale::from(TEXT));
     text.chars().map(|c| scaled.h_advance(scaled.glyph_id(c))).sum::<f32>().ceil() as usize
-}
-
-/// Writes a file under a temporary name in the same folder and renames it, so that nobody sees half of it.
-///
-/// # Errors
-/// [`Error::Io`] where it cannot be written; an older file is still there then.
-pub fn write_whole(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
-    let path = path.as_ref();
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || -> std::io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().map_err(|e| Error::io(path, e))
 }

@@ -109,7 +109,7 @@ pub(crate) fn write(path: &Path, header: &Header, tensors: &[Stored]) -> Result<
     let digits = digits_of(&bytes).ok_or_else(|| fail("the header does not begin as it should".into()))?;
     let sum = checksum(&bytes);
     bytes[digits].copy_from_slice(sum.as_bytes());
-    atomic::write(path, &bytes)
+    atomic::write_whole(path, &bytes)
 }
 
 /// Where the digits of the checksum are, if the file begins as ours do.

@@ -11,8 +11,8 @@ use std::path::Path;
 ///
 /// # Errors
 /// [`Error::Io`] with `path`: the folder is missing or cannot be written, the disk is full, `path` is a folder.
-pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_with(path, |file| file.write_all(bytes))
+pub fn write_whole(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
+    write_with(path.as_ref(), |file| file.write_all(bytes))
 }
 
 /// The same with the contents written by `fill`.

@@ -50,6 +50,8 @@ pub(crate) mod archive;
 pub(crate) mod atomic;
 pub(crate) mod weights;
 
+pub use atomic::write_whole;
+
 use archive::{Archive, Content, Header, Stored};
 use inn_core::{Architecture, Backend, Element, Error, Invertible, Model, Result};
 use serde::{Serialize, de::DeserializeOwned};

@@ -25,7 +25,7 @@ impl Log {
         for record in history {
             text += &line(record, seconds.get(&record.step).map_or("", String::as_str));
         }
-        atomic::write(path, text.as_bytes())?;
+        atomic::write_whole(path, text.as_bytes())?;
         let file = File::options().append(true).open(path).map_err(io)?;
         Ok(Self { path: path.into(), file: BufWriter::new(file) })
     }
