@@ -37,7 +37,7 @@ use std::time::Instant;
 #[command(name = "generate_digits")]
 struct Args {
     /// Passes over the training digits.
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 20)]
     epochs: u64,
     /// Seed of weights, noise and samples.
     #[arg(long, default_value_t = 0)]

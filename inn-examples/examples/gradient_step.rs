@@ -329,7 +329,7 @@ mod tests {
         let message = |line: &str| figures(line).map(|_| ()).unwrap_err().to_string();
         assert!(message("glow --backend gpu").contains("no kernels yet"), "{}", message("glow --backend gpu"));
         assert!(message("hyperbolic --backend gpu").contains("gpu"));
-        assert!(message("glow --size 10 --levels 2 --repeat 1").contains("even"), "{}", message("glow --size 10 --levels 2 --repeat 1"));
+        assert!(message("glow --size 10 --levels 2 --repeat 1").contains("multiples of 4"));
         assert!(message("glow --batch 0").contains("positive size"), "{}", message("glow --batch 0"));
         assert!(message("glow --size 8 --repeat 0").contains("repeat"));
         assert!(parse("glow --hidden many").is_err() && parse("irim").is_err() && parse("").is_err());
