@@ -18,7 +18,7 @@ fn main() -> Result<()> {
     let model = config.model(&Cpu::<f32>::new(), 0)?;
     let mut trainer = Trainer::new(model, Options { epochs: 20, ..Options::default() })?;
     trainer.fit(&train, Some(&held_out), &mut Console::default())?;
-    println!("held out: {:.3} nats a sample", trainer.evaluate(&held_out)?);
+    println!("held out: ln p = {:.3} nats a sample", -trainer.evaluate(&held_out)?);
     let model = trainer.into_model()?;
 
     let path = std::env::temp_dir().join("two_moons.safetensors");
