@@ -260,6 +260,13 @@ pub fn check_zip<B: Backend, K: Kernel>(
             return fail(format!("expected operands of {domain}, got {shape}"));
         }
     }
+    for view in read {
+        // A view that was made to repeat over another domain may reach past what it lies in.
+        let (w, len) = (view.window(), B::len(view.buffer()));
+        if w.end() > len {
+            return fail(format!("expected a window within {len} elements, got {w:?}"));
+        }
+    }
     let sums = [(channel_sums, (1, domain.channels())), (sample_sums, (domain.batch(), 1))];
     for (updates, expected) in sums {
         for window in updates.iter().flat_map(Update::windows) {

@@ -183,35 +183,36 @@ impl Window {
         Self { shape, offset, batch_stride: shape.sample_len(), channel_stride: shape.pixels(), pixel_stride: 1 }
     }
 
-    /// The channels of a range; the gate has made sure that they exist.
+    /// The channels of a range, those of them that exist: a part never reaches out of the whole, and the primitive that meets a shape
+    /// which is too small refuses it.
     #[must_use]
     pub fn channels(mut self, range: Range<usize>) -> Self {
-        debug_assert!(range.start <= range.end && range.end <= self.shape.channels);
-        self.offset += range.start * self.channel_stride;
-        self.shape.channels = range.end - range.start;
+        let end = range.end.min(self.shape.channels);
+        let start = range.start.min(end);
+        self.offset += start * self.channel_stride;
+        self.shape.channels = end - start;
         self
     }
 
-    /// The samples of a range.
+    /// The samples of a range, those of them that exist.
     #[must_use]
     pub fn samples(mut self, range: Range<usize>) -> Self {
-        debug_assert!(range.start <= range.end && range.end <= self.shape.batch);
-        self.offset += range.start * self.batch_stride;
-        self.shape.batch = range.end - range.start;
+        let end = range.end.min(self.shape.batch);
+        let start = range.start.min(end);
+        self.offset += start * self.batch_stride;
+        self.shape.batch = end - start;
         self
     }
 
     /// A window on one value a channel, `(1, C)`, repeated over the samples and pixels of `domain`.
     #[must_use]
     pub fn over_pixels(self, domain: Shape) -> Self {
-        debug_assert_eq!(self.shape.channels, domain.channels);
         Self { shape: domain, batch_stride: 0, pixel_stride: 0, ..self }
     }
 
     /// A window on one value a sample, `(B, 1)`, repeated over the channels and pixels of `domain`.
     #[must_use]
     pub fn over_channels(self, domain: Shape) -> Self {
-        debug_assert_eq!(self.shape.batch, domain.batch);
         Self { shape: domain, channel_stride: 0, pixel_stride: 0, ..self }
     }
 
@@ -289,5 +290,8 @@ mod tests {
         assert!(!all.samples(0..2).is_disjoint(&all.samples(1..3)));
         assert_eq!(b.end(), 60);
         assert!(a.is_injective() && !a.over_pixels(a.shape).is_injective());
+        let beyond = all.channels(3..9).samples(2..7);
+        assert_eq!((beyond.shape.channels(), beyond.shape.batch(), beyond.end()), (2, 1, all.end()));
+        assert!(all.channels(7..9).shape.is_empty());
     }
 }

@@ -103,13 +103,14 @@ fn geometry(conv: Conv, x: Window, w: Window, y: Window) -> Result<Geometry> {
 
 fn planes<'a, T: CpuElement>(view: &View<'a, Cpu<T>>) -> Planes<'a, T> {
     let w = view.window();
-    let data = &view.buffer().as_slice()[w.offset..w.end()];
+    // Where the window does not fit, no data: the convolution then says what is missing.
+    let data = view.buffer().as_slice().get(w.offset..w.end()).unwrap_or_default();
     Planes { data, batch_stride: w.batch_stride, channel_stride: w.channel_stride }
 }
 
 fn planes_mut<'a, T: CpuElement>(view: &'a mut ViewMut<'_, Cpu<T>>) -> PlanesMut<'a, T> {
     let w = view.window();
-    let data = &mut view.buffer_mut().as_mut_slice()[w.offset..w.end()];
+    let data = view.buffer_mut().as_mut_slice().get_mut(w.offset..w.end()).unwrap_or_default();
     PlanesMut { data, batch_stride: w.batch_stride, channel_stride: w.channel_stride }
 }
 

@@ -2,7 +2,7 @@
 
 use inn_core::kernel::{Kernel, UNIFORMS};
 use inn_core::view::{Access, Update, View};
-use inn_core::{Backend, Element, Scalar, Shape, Window};
+use inn_core::{Backend, Element, Scalar, Shape, Tensor, Window};
 use inn_ops::{Cpu, CpuElement};
 
 /// Uses everything at once: reads, updates old and new, both kinds of sums, uniforms and all functions.
@@ -269,4 +269,21 @@ fn functions_are_accurate_and_right_at_the_ends() {
         }
         println!("{name}: {worst:.2} units in the last place");
     }
+}
+
+#[test]
+fn operands_that_reach_out_of_their_buffers_are_refused() {
+    let cpu = Cpu::<f32>::new();
+    let (few, many) = (Shape::new(1, 2, &[]).unwrap(), Shape::new(1, 5, &[3]).unwrap());
+    let small = Tensor::full(&cpu, few, 1.0).unwrap();
+    let mut large = Tensor::full(&cpu, many, 1.0).unwrap();
+    // Two values repeated over five channels.
+    let error = large.view_mut().axpy(&cpu, 1.0, small.view().over_pixels(many)).unwrap_err().to_string();
+    assert!(error.contains("within 2 elements"), "{error}");
+    // A range past the end is a smaller shape, and that does not fit.
+    let error = large.view_mut().axpy(&cpu, 1.0, small.view().channels(1..6)).unwrap_err().to_string();
+    assert!(error.contains("expected operands"), "{error}");
+    // Nothing is done over no elements.
+    large.view_mut().channels(7..9).fill(&cpu, 0.0).unwrap();
+    assert_eq!(large.to_vec().unwrap(), [1.0; 15]);
 }

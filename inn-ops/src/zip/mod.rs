@@ -38,6 +38,9 @@ pub(crate) fn zip<T: CpuElement, K: Kernel>(
     sample_sums: &mut [Update<'_, Cpu<T>>],
 ) -> Result<()> {
     check_zip::<Cpu<T>, K>(cpu, domain, read, update, channel_sums, sample_sums)?;
+    if domain.is_empty() {
+        return Ok(());
+    }
     let mut operands = Vec::with_capacity(K::READ + K::UPDATE);
     for view in read {
         operands.push(Operand::new(view.buffer().as_slice().as_ptr().cast_mut(), view.window(), true));
