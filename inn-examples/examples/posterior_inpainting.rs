@@ -99,6 +99,9 @@ fn run(args: &Args) -> Result<()> {
     if args.samples < 2 {
         return Err(Error::config("samples", format!("expected at least 2, got {}", args.samples)));
     }
+    if args.budget == 0 || args.digits == Some(0) {
+        return Err(Error::config("budget and digits", "expected at least 1 each, got 0"));
+    }
     let digits = match &args.data {
         Some(folder) => Mnist::open(folder)?,
         None => Mnist::shipped()?,
