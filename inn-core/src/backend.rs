@@ -5,6 +5,7 @@ use crate::kernel::{Kernel, MAX_OPERANDS};
 use crate::primitive::Primitive;
 use crate::scalar::Element;
 use crate::shape::Shape;
+use crate::stack::{Pointwise, Stack, StackShape};
 use crate::view::{Update, View, ViewMut};
 
 /// Whether a primitive overwrites its output or adds to it.
@@ -163,6 +164,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Number of elements of a buffer.
     fn len(buffer: &Self::Buffer) -> usize;
 
+    /// Runs a pass over a whole network of `elements` numbers, in the place from where the device is best served.
+    fn enter<R: Send>(&self, elements: usize, work: impl FnOnce() -> R + Send) -> R {
+        let _ = elements;
+        work()
+    }
+
     /// Evaluates a pointwise kernel at every element of `domain`, with sums. See [`Kernel`].
     ///
     /// Operands come in the order of the kernel's slices; the windows of all `update`s follow each other. Reads and updates have the shape of
@@ -221,6 +228,46 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn reflect(&self, dir: Direction, v: View<'_, Self>, x: &mut ViewMut<'_, Self>) -> Result<bool> {
         let _ = (dir, v, x);
         Ok(false)
+    }
+
+    /// Elements that [`stack`](Self::stack) leaves in `kept` for its adjoint.
+    fn kept(&self, stack: &StackShape) -> usize {
+        let _ = stack;
+        0
+    }
+
+    /// An offer, taken where [`takes`](Self::takes) says so of its [`Primitive::Stack`]: all of a [`Stack`] in one pass. `out` is
+    /// (B, outputs, pixels of x); `kept`, of [`kept`](Self::kept) elements, is what [`stack_vjp`](Self::stack_vjp) asks for.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, or a backend that does not take it.
+    fn stack<A: Pointwise>(
+        &self,
+        stack: &Stack<'_, Self, A>,
+        out: &mut ViewMut<'_, Self>,
+        write: Write,
+        kept: Option<&mut Self::Buffer>,
+    ) -> Result<()> {
+        let _ = (stack, out, write, kept);
+        Err(Error::backend(self.name(), "expected a backend that takes a fused stack"))
+    }
+
+    /// The adjoint of the Jacobian of [`stack`](Self::stack) at what it kept: adds to `gx`, one view for each input, and to the
+    /// weights' cotangents, windows of one update in the order W_1, b_1, W_2, b_2, .., W (, b). Windows may coincide where a
+    /// weight is used twice.
+    ///
+    /// # Errors
+    /// As [`stack`](Self::stack).
+    fn stack_vjp<A: Pointwise>(
+        &self,
+        stack: &Stack<'_, Self, A>,
+        kept: &Self::Buffer,
+        gout: View<'_, Self>,
+        gx: &mut [ViewMut<'_, Self>],
+        weights: &mut Update<'_, Self>,
+    ) -> Result<()> {
+        let _ = (stack, kept, gout, gx, weights);
+        Err(Error::backend(self.name(), "expected a backend that takes a fused stack"))
     }
 }
 

@@ -6,6 +6,7 @@ use crate::layer::{Facts, Gradients, Inputs};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::view::{View, ViewMut};
+use std::ops::Range;
 
 /// A differentiable map N(x; θ, conditions), such as the residual block of a coupling.
 ///
@@ -19,11 +20,20 @@ pub trait Conditioner: Send + Sync {
     /// A shape, condition or parameter that does not fit.
     fn check(&self, facts: Facts<'_>, input: Shape) -> Result<Shape>;
 
-    /// Bytes a sample of hidden values, for the choice of a tile; `element` is the size of a number.
-    fn hidden_bytes(&self, input: Shape, element: usize) -> usize;
+    /// Bytes of the hidden values that a pass over x holds, for the choice of a tile: [`forward`](Self::forward) and
+    /// [`vjp`](Self::vjp) with `save`, [`evaluate`](Self::evaluate) without.
+    ///
+    /// # Errors
+    /// Operands that the call does not bring.
+    fn hidden_bytes<B: Backend>(&self, at: &Inputs<'_, B>, x: View<'_, B>, save: bool) -> Result<usize>;
 
     /// Computes `out = N(x)`, overwriting it, and hands back what [`vjp`](Self::vjp) needs.
     fn forward<B: Backend>(&self, at: &Inputs<'_, B>, x: View<'_, B>, out: &mut ViewMut<'_, B>) -> Result<Saved<B>>;
+
+    /// [`forward`](Self::forward) for those who need no [`vjp`](Self::vjp): saves nothing where that is cheaper.
+    fn evaluate<B: Backend>(&self, at: &Inputs<'_, B>, x: View<'_, B>, out: &mut ViewMut<'_, B>) -> Result<()> {
+        self.forward(at, x, out).map(drop)
+    }
 
     /// The adjoint of the Jacobian at x: `gx += (∂N/∂x)ᵀ gout`, and the same into `grads` for parameters and conditions. `gout` may be
     /// used as scratch.
@@ -38,6 +48,25 @@ pub trait Conditioner: Send + Sync {
     ) -> Result<()>;
 }
 
+/// Ranges of samples for which the hidden values of `net`, and `extra` bytes a sample beside them, stay near the cores: tiles of almost
+/// equal size, which depends on shapes only.
+///
+/// # Errors
+/// Operands that the call does not bring.
+pub fn tiles<B: Backend, N: Conditioner>(
+    net: &N,
+    at: &Inputs<'_, B>,
+    x: View<'_, B>,
+    extra: usize,
+    save: bool,
+) -> Result<impl Iterator<Item = Range<usize>> + use<B, N>> {
+    let batch = x.shape().batch();
+    let hidden = net.hidden_bytes(at, x, save)?.div_ceil(batch.max(1));
+    let most = at.backend().tile(hidden + extra, batch).max(1);
+    let count = batch.div_ceil(most).max(1);
+    Ok((0..count).map(move |i| i * batch / count..(i + 1) * batch / count))
+}
+
 /// Hidden values of one forward pass over a tile. They own their memory, so that the state stays free to be changed meanwhile.
 pub struct Saved<B: Backend>(pub Vec<Tensor<B>>);
 
@@ -45,11 +74,14 @@ impl<N: Conditioner> Conditioner for Box<N> {
     fn check(&self, facts: Facts<'_>, input: Shape) -> Result<Shape> {
         (**self).check(facts, input)
     }
-    fn hidden_bytes(&self, input: Shape, element: usize) -> usize {
-        (**self).hidden_bytes(input, element)
+    fn hidden_bytes<B: Backend>(&self, at: &Inputs<'_, B>, x: View<'_, B>, save: bool) -> Result<usize> {
+        (**self).hidden_bytes(at, x, save)
     }
     fn forward<B: Backend>(&self, at: &Inputs<'_, B>, x: View<'_, B>, out: &mut ViewMut<'_, B>) -> Result<Saved<B>> {
         (**self).forward(at, x, out)
+    }
+    fn evaluate<B: Backend>(&self, at: &Inputs<'_, B>, x: View<'_, B>, out: &mut ViewMut<'_, B>) -> Result<()> {
+        (**self).evaluate(at, x, out)
     }
     fn vjp<B: Backend>(
         &self,

@@ -157,6 +157,10 @@ impl<B: Backend> Backend for Dual<B> {
         format!("dual {}", self.inner.name())
     }
 
+    fn enter<R: Send>(&self, elements: usize, work: impl FnOnce() -> R + Send) -> R {
+        self.inner.enter(elements, work)
+    }
+
     fn alloc(&self, len: usize) -> Result<Self::Buffer> {
         Ok(DualBuffer { v: self.inner.alloc(len)?, d: self.inner.alloc(len)? })
     }

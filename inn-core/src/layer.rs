@@ -197,8 +197,16 @@ impl<B: Backend> Gradients<'_, B> {
     /// # Errors
     /// There is no such condition, or it is shared by several samples while `samples` are not all of it.
     pub fn condition(&mut self, index: usize, samples: Range<usize>) -> Result<ViewMut<'_, B>> {
+        Self::of_condition(self.conditions, index, samples)
+    }
+
+    /// [`condition`](Self::condition) of conditions that are borrowed apart from the parameters.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn of_condition(conditions: &mut [Tensor<B>], index: usize, samples: Range<usize>) -> Result<ViewMut<'_, B>> {
         let missing = || Error::Missing { layer: "layer".into(), what: format!("the gradient of condition {index}") };
-        let tensor = self.conditions.get_mut(index).ok_or_else(missing)?;
+        let tensor = conditions.get_mut(index).ok_or_else(missing)?;
         if samples.end > tensor.shape().batch() {
             let expected = format!("a batch of at least {}; a condition shared by all samples has no gradient", samples.end);
             return Err(Error::shape(format!("condition {index}"), expected, tensor.shape()));

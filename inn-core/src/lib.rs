@@ -9,6 +9,7 @@
 //! | [`backend`], [`kernel`], [`primitive`], [`scalar`] | the primitives of a device, pointwise kernels, number types |
 //! | [`params`] | parameters, gradients, tangents and moments as one vector with readable names |
 //! | [`layer`], [`conditioner`], [`operator`] | the contracts: invertible layers, the networks inside couplings, linear operators |
+//! | [`stack`] | the convolutions inside a conditioner, as one offer to a backend |
 //! | [`compose`] | tuples, chains, lanes, multiscale networks, reversal |
 //! | [`model`] | forward, inverse, backward, JVP and Hessian products of any layer, by value |
 //! | [`dual`], [`traced`], [`memory`] | backends on top of backends: tangents, traces, predictions of memory |
@@ -29,6 +30,7 @@ pub mod params;
 pub mod primitive;
 pub mod scalar;
 pub mod shape;
+pub mod stack;
 pub mod tensor;
 pub mod traced;
 pub mod trail;

@@ -9,6 +9,7 @@ use crate::params::{Layout, Params};
 use crate::primitive::{ConvKind, Primitive};
 use crate::scalar::Element;
 use crate::shape::Shape;
+use crate::stack::{Pointwise, Stack, StackPass, StackShape};
 use crate::tensor::Tensor;
 use crate::traced::describe_zip;
 use crate::view::{Update, View, ViewMut};
@@ -235,5 +236,36 @@ impl<B: Backend> Backend for Plan<B> {
             self.note(primitive);
         }
         Ok(taken)
+    }
+
+    fn takes(&self, primitive: &Primitive) -> bool {
+        self.inner.takes(primitive)
+    }
+
+    fn kept(&self, stack: &StackShape) -> usize {
+        self.inner.kept(stack)
+    }
+
+    fn stack<A: Pointwise>(
+        &self,
+        stack: &Stack<'_, Self, A>,
+        _: &mut ViewMut<'_, Self>,
+        _: Write,
+        kept: Option<&mut PlanBuffer>,
+    ) -> Result<()> {
+        self.note(stack.primitive(if kept.is_some() { StackPass::Keep } else { StackPass::Map })?);
+        Ok(())
+    }
+
+    fn stack_vjp<A: Pointwise>(
+        &self,
+        stack: &Stack<'_, Self, A>,
+        _: &PlanBuffer,
+        _: View<'_, Self>,
+        _: &mut [ViewMut<'_, Self>],
+        _: &mut Update<'_, Self>,
+    ) -> Result<()> {
+        self.note(stack.primitive(StackPass::Adjoint)?);
+        Ok(())
     }
 }

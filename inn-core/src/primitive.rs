@@ -2,6 +2,7 @@
 
 use crate::backend::{Conv, Direction, Squeeze};
 use crate::shape::Shape;
+use crate::stack::{StackPass, StackShape};
 
 /// Which of the three products of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,6 +59,13 @@ pub enum Primitive {
         /// Shape of the state.
         x: Shape,
     },
+    /// A fused stack of convolutions.
+    Stack {
+        /// Which pass.
+        pass: StackPass,
+        /// Its shapes.
+        shape: StackShape,
+    },
     /// Storage was asked for.
     Alloc {
         /// Number of elements.
@@ -85,6 +93,8 @@ impl Primitive {
             Self::Conv { kind: ConvKind::Weight, .. } => "conv_weight".into(),
             Self::Squeeze { .. } => "squeeze".into(),
             Self::Reflect { .. } => "reflect".into(),
+            Self::Stack { pass: StackPass::Adjoint, .. } => "stack_vjp".into(),
+            Self::Stack { .. } => "stack".into(),
             Self::Alloc { .. } => "alloc".into(),
             Self::Upload { .. } => "upload".into(),
             Self::Read { .. } => "read".into(),
@@ -97,6 +107,7 @@ impl Primitive {
             Self::Zip { domain, .. } => domain,
             Self::Conv { y, .. } => y,
             Self::Squeeze { x, .. } | Self::Reflect { x, .. } => x,
+            Self::Stack { shape, .. } => shape.x,
             Self::Alloc { len } | Self::Upload { len } | Self::Read { len } => Shape::flat(len),
         }
     }
@@ -108,6 +119,10 @@ impl Primitive {
             Self::Conv { w, y, .. } => 2 * y.len() * w.sample_len(),
             Self::Squeeze { squeeze: Squeeze::Haar, x, .. } => 2 * x.rank() * x.len(),
             Self::Reflect { count, x } => 4 * count * x.len(),
+            Self::Stack { pass, shape } => {
+                let passes = if pass == StackPass::Adjoint { 2 } else { 1 };
+                passes * 2 * shape.weights() * shape.x.batch() * shape.x.pixels()
+            }
             _ => 0,
         }
     }
@@ -118,6 +133,10 @@ impl Primitive {
             Self::Zip { domain, traffic, .. } => domain.len() * (traffic.0 + traffic.1),
             Self::Conv { x, w, y, .. } => x.len() + w.len() + y.len(),
             Self::Squeeze { x, .. } | Self::Reflect { x, .. } => 2 * x.len(),
+            Self::Stack { pass, shape } => {
+                let passes = if pass == StackPass::Adjoint { 2 } else { 1 };
+                passes * (shape.x.len() + shape.outputs * shape.x.batch() * shape.x.pixels() + shape.weights())
+            }
             Self::Alloc { .. } => 0,
             Self::Upload { len } | Self::Read { len } => len,
         }

@@ -6,6 +6,7 @@ use crate::kernel::{Kernel, MAX_OPERANDS, UNIFORMS};
 use crate::primitive::{ConvKind, Primitive};
 use crate::scalar::Scalar;
 use crate::shape::{Shape, Window};
+use crate::stack::{Affine, Last, Pointwise, Stack, StackPass, StackShape};
 use crate::view::{Access, Update, View, ViewMut};
 use std::cell::Cell;
 use std::fmt;
@@ -160,12 +161,31 @@ fn inner_updates<'a, B: Backend>(updates: &'a mut [Update<'_, Traced<B>>]) -> Ve
         .collect()
 }
 
+/// The same stack on the inner backend.
+fn with_inner<B: Backend, A: Pointwise, R>(stack: &Stack<'_, Traced<B>, A>, work: impl FnOnce(&Stack<'_, B, A>) -> Result<R>) -> Result<R> {
+    fn affine<'a, B: Backend>(a: &Affine<'a, Traced<B>>) -> Result<Affine<'a, B>> {
+        Ok(Affine { weight: inner_view(&a.weight)?, bias: inner_view(&a.bias)? })
+    }
+    let inputs = stack.inputs.iter().map(inner_view).collect::<Result<Vec<_>>>()?;
+    let middle = stack.middle.iter().map(affine).collect::<Result<Vec<_>>>()?;
+    let last = match &stack.last {
+        Last::Transposed(w) => Last::Transposed(inner_view(w)?),
+        Last::Affine(a) => Last::Affine(affine(a)?),
+    };
+    let Stack { activation, padding, skip, .. } = *stack;
+    work(&Stack { activation, inputs: &inputs, padding, first: affine(&stack.first)?, middle: &middle, skip, last })
+}
+
 impl<B: Backend> Backend for Traced<B> {
     type Elem = B::Elem;
     type Buffer = B::Buffer;
 
     fn name(&self) -> String {
         format!("traced {}", self.inner.name())
+    }
+
+    fn enter<R: Send>(&self, elements: usize, work: impl FnOnce() -> R + Send) -> R {
+        self.inner.enter(elements, work)
     }
 
     fn alloc(&self, len: usize) -> Result<Self::Buffer> {
@@ -240,6 +260,36 @@ impl<B: Backend> Backend for Traced<B> {
             self.log().push(Record { primitive, time: start.elapsed() });
         }
         Ok(taken)
+    }
+
+    fn kept(&self, stack: &StackShape) -> usize {
+        self.inner.kept(stack)
+    }
+
+    fn stack<A: Pointwise>(
+        &self,
+        stack: &Stack<'_, Self, A>,
+        out: &mut ViewMut<'_, Self>,
+        write: Write,
+        kept: Option<&mut Self::Buffer>,
+    ) -> Result<()> {
+        let primitive = stack.primitive(if kept.is_some() { StackPass::Keep } else { StackPass::Map })?;
+        with_inner(stack, |stack| self.record(primitive, || self.inner.stack(stack, &mut inner_mut(out)?, write, kept)))
+    }
+
+    fn stack_vjp<A: Pointwise>(
+        &self,
+        stack: &Stack<'_, Self, A>,
+        kept: &Self::Buffer,
+        gout: View<'_, Self>,
+        gx: &mut [ViewMut<'_, Self>],
+        weights: &mut Update<'_, Self>,
+    ) -> Result<()> {
+        let primitive = stack.primitive(StackPass::Adjoint)?;
+        let mut gx = gx.iter_mut().map(inner_mut).collect::<Result<Vec<_>>>()?;
+        let windows = weights.windows().to_vec();
+        let mut weights = Update::new(weights.buffer_mut(), Access::ReadWrite, &windows);
+        with_inner(stack, |stack| self.record(primitive, || self.inner.stack_vjp(stack, kept, inner_view(&gout)?, &mut gx, &mut weights)))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Conditions that are prepared once: pyramids, and the network that reads them.
 
+use inn_core::conditioner::tiles;
 use inn_core::{
     Architecture, Backend, Conditioner, Direction, Error, Facts, Gradients, Inputs, Invertible, Params, Result, Scope, Setup, Shape,
     Squeeze, Tensor, View, ViewMut,
@@ -111,8 +112,8 @@ impl Pyramid {
             current = self.squeezed(backend, Direction::Forward, current)?;
             if let Some(net) = net {
                 let mut out = Tensor::scratch(backend, net_output(net, at, current.shape())?)?;
-                for tile in tiles(backend, net, current.shape()) {
-                    net.forward(&at.tile(tile.clone()), current.view().samples(tile.clone()), &mut out.view_mut().samples(tile))?;
+                for tile in tiles(net, at, current.view(), 0, false)? {
+                    net.evaluate(&at.tile(tile.clone()), current.view().samples(tile.clone()), &mut out.view_mut().samples(tile))?;
                 }
                 current = out;
             }
@@ -146,7 +147,7 @@ impl Pyramid {
                 let source = self.squeezed(backend, Direction::Forward, source)?;
                 let mut gsource = Tensor::zeros(backend, source.shape())?;
                 let mut out = Tensor::scratch(backend, g.shape())?;
-                for tile in tiles(backend, net, source.shape()) {
+                for tile in tiles(net, at, source.view(), 0, true)? {
                     let at = at.tile(tile.clone());
                     let x = source.view().samples(tile.clone());
                     let saved = net.forward(&at, x, &mut out.view_mut().samples(tile.clone()))?;
@@ -163,12 +164,6 @@ impl Pyramid {
         self.normalize.pull(Direction::Forward, at, &mut c.view_mut(), &mut g.view_mut(), gl.view(), grads)?;
         grads.condition(0, 0..g.shape().batch())?.axpy(backend, 1.0, g.view())
     }
-}
-
-/// Samples to treat at once, so that hidden values stay small.
-fn tiles<B: Backend>(backend: &B, net: &Net, input: Shape) -> impl Iterator<Item = std::ops::Range<usize>> {
-    let step = backend.tile(net.hidden_bytes(input, size_of::<B::Elem>()), input.batch()).max(1);
-    (0..input.batch()).step_by(step).map(move |start| start..(start + step).min(input.batch()))
 }
 
 fn net_output<B: Backend>(net: &Net, at: &Inputs<'_, B>, input: Shape) -> Result<Shape> {

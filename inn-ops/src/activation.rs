@@ -88,6 +88,17 @@ impl Activation {
     }
 }
 
+impl inn_core::stack::Pointwise for Activation {
+    #[inline(always)]
+    fn value<T: Scalar>(&self, x: T) -> T {
+        Activation::value(self, x)
+    }
+    #[inline(always)]
+    fn derivative<T: Scalar>(&self, x: T) -> T {
+        Activation::derivative(self, x)
+    }
+}
+
 /// σ(x) σ(-x) = e^-|x| / (1 + e^-|x|)², which underflows to 0 and does not cancel.
 #[inline(always)]
 fn logistic_density<T: Scalar>(x: T) -> T {

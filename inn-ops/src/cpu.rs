@@ -2,9 +2,10 @@
 
 use crate::buffer::{CpuBuffer, Footprint, Pool};
 use crate::conv::{self, ConvElement, ConvError, Geometry, Op, Planes, PlanesMut};
-use crate::{reflect, squeeze, zip};
+use crate::{pool, reflect, squeeze, stack, zip};
 use inn_core::error::expect_shape;
 use inn_core::primitive::{ConvKind, Primitive};
+use inn_core::stack::{Pointwise, Stack, StackShape};
 use inn_core::view::{Update, View, ViewMut};
 use inn_core::{Backend, Conv, Direction, Element, Error, HostBackend, Kernel, Result, Shape, Squeeze, Window, Write};
 use std::sync::Arc;
@@ -52,7 +53,10 @@ impl<T: CpuElement> std::fmt::Debug for Cpu<T> {
 }
 
 /// Hidden values that [`Backend::tile`] aims at: what stays near a core while it is worked on, and large enough to keep every core busy.
-const TILE_BYTES: usize = 4 << 20;
+const TILE_BYTES: usize = 6 << 20;
+
+/// Numbers of a state from which it pays to move a pass into the pool as a whole.
+const ENTER: usize = 1 << 13;
 
 impl<T: CpuElement> Cpu<T> {
     /// A backend with an empty pool. Clones share the pool.
@@ -122,6 +126,10 @@ impl<T: CpuElement> Backend for Cpu<T> {
         format!("cpu {}", T::NAME)
     }
 
+    fn enter<R: Send>(&self, elements: usize, work: impl FnOnce() -> R + Send) -> R {
+        if elements < ENTER { work() } else { pool::enter(work) }
+    }
+
     fn alloc(&self, len: usize) -> Result<CpuBuffer<T>> {
         let buffer = self.pool.alloc(len);
         let mut buffer = buffer.ok_or_else(|| Error::backend(self.name(), format!("no memory left for {len} elements")))?;
@@ -181,7 +189,36 @@ impl<T: CpuElement> Backend for Cpu<T> {
     }
 
     fn takes(&self, primitive: &Primitive) -> bool {
-        matches!(primitive, Primitive::Reflect { .. })
+        match primitive {
+            Primitive::Reflect { .. } => true,
+            Primitive::Stack { shape, .. } => stack::takes::<T>(shape),
+            _ => false,
+        }
+    }
+
+    fn kept(&self, shape: &StackShape) -> usize {
+        stack::kept::<T>(shape)
+    }
+
+    fn stack<A: Pointwise>(
+        &self,
+        stack: &Stack<'_, Self, A>,
+        out: &mut ViewMut<'_, Self>,
+        write: Write,
+        kept: Option<&mut CpuBuffer<T>>,
+    ) -> Result<()> {
+        stack::map(self, stack, out, write, kept.map(CpuBuffer::as_mut_slice))
+    }
+
+    fn stack_vjp<A: Pointwise>(
+        &self,
+        stack: &Stack<'_, Self, A>,
+        kept: &CpuBuffer<T>,
+        gout: View<'_, Self>,
+        gx: &mut [ViewMut<'_, Self>],
+        weights: &mut Update<'_, Self>,
+    ) -> Result<()> {
+        stack::vjp(stack, kept.as_slice(), &gout, gx, weights)
     }
 
     fn reflect(&self, dir: Direction, v: View<'_, Self>, x: &mut ViewMut<'_, Self>) -> Result<bool> {
@@ -202,6 +239,7 @@ impl<T: CpuElement> Backend for Cpu<T> {
                 let geometry = geometry(conv, window(x), window(w), window(y));
                 geometry.map_or(0, |g| conv::scratch_bytes::<T>(&g, op, rayon::current_num_threads()))
             }
+            Primitive::Stack { pass, ref shape } => stack::scratch_bytes::<T>(pass, shape, rayon::current_num_threads()),
             Primitive::Squeeze { squeeze, x, .. } => squeeze::scratch_bytes(squeeze, x, size_of::<T>()),
             _ => 0,
         }

@@ -15,12 +15,14 @@ pub mod cpu;
 mod haar;
 pub mod loss;
 pub mod pointwise;
+mod pool;
 mod reflect;
 pub mod scale_map;
 mod scratch;
 pub mod simd;
 pub mod split;
 pub mod squeeze;
+mod stack;
 mod zip;
 
 pub use activation::Activation;

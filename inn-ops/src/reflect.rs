@@ -1,10 +1,10 @@
 //! Householder reflections of the channels of every pixel, in one pass over the image.
 
 use crate::cpu::CpuElement;
+use crate::pool;
 use crate::simd;
 use crate::zip::vector::{Job, Vector};
 use inn_core::{Direction, Error, Result, Scalar, Window};
-use rayon::prelude::*;
 
 /// Values of a task at least, where there are that many.
 const TASK: usize = 1 << 15;
@@ -54,11 +54,7 @@ pub(crate) fn reflect<T: CpuElement>(dir: Direction, vectors: &[T], v: Window, v
         }
     };
     let tasks = groups * spans;
-    if tasks <= 1 || rayon::current_num_threads() == 1 {
-        (0..tasks).for_each(task);
-    } else {
-        (0..tasks).into_par_iter().for_each(task);
-    }
+    pool::each(tasks, false, task);
     Ok(())
 }
 

@@ -168,7 +168,8 @@ impl<'a, L: Invertible, B: Backend> Call<'a, L, B> {
         let output = self.check(dir, x.shape())?;
         let batch = x.shape().batch();
         let mut logdet = Tensor::zeros(self.backend(), Shape::per_sample(batch))?;
-        self.layer.map(dir, &self.inputs(batch), &mut x.view_mut(), &mut logdet.view_mut())?;
+        let (backend, elements) = (self.backend(), x.shape().len());
+        backend.enter(elements, || self.layer.map(dir, &self.inputs(batch), &mut x.view_mut(), &mut logdet.view_mut()))?;
         Ok(Mapped { state: x.reshape(output)?, logdet })
     }
 
@@ -205,7 +206,10 @@ impl<'a, L: Invertible, B: Backend> Call<'a, L, B> {
             conditions.push(Tensor::zeros(self.backend(), condition.shape())?);
         }
         let mut gradients = Gradients { theta: grads, conditions: &mut conditions };
-        self.layer.pull(dir, &self.inputs(batch), &mut y.view_mut(), &mut gy.view_mut(), gl.view(), &mut gradients)?;
+        let (backend, elements) = (self.backend(), y.shape().len());
+        backend.enter(elements, || {
+            self.layer.pull(dir, &self.inputs(batch), &mut y.view_mut(), &mut gy.view_mut(), gl.view(), &mut gradients)
+        })?;
         if self.theta.layout().entries().iter().any(crate::params::Entry::is_frozen) {
             grads.set_layout(self.theta.layout())?;
             grads.clear_frozen()?;

@@ -157,8 +157,8 @@ impl Conditioner for BlurNet {
     fn check(&self, facts: Facts<'_>, input: Shape) -> Result<Shape> {
         TAPS.output(input, facts.param(self.taps)?)
     }
-    fn hidden_bytes(&self, _: Shape, _: usize) -> usize {
-        0
+    fn hidden_bytes<B: Backend>(&self, _: &Inputs<'_, B>, _: View<'_, B>, _: bool) -> Result<usize> {
+        Ok(0)
     }
     fn forward<B: Backend>(&self, at: &Inputs<'_, B>, x: View<'_, B>, out: &mut ViewMut<'_, B>) -> Result<Saved<B>> {
         at.backend().conv(TAPS, x, at.param(self.taps)?, out, Write::Set)?;

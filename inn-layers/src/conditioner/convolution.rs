@@ -28,6 +28,16 @@ impl Convolution {
         Ok(Self { weight, conv, ports })
     }
 
+    /// The weight.
+    pub(super) fn weight(&self) -> Param {
+        self.weight
+    }
+
+    /// Stride and padding.
+    pub(super) fn conv(&self) -> Conv {
+        self.conv
+    }
+
     /// The gate; answers the output's shape.
     pub(super) fn check(&self, facts: Facts<'_>, input: Shape) -> Result<Shape> {
         if input.channels() != self.ports.inputs || input.rank() != self.ports.rank {

@@ -97,10 +97,11 @@ impl Conditioner for DenseNet {
         Ok(input.with_channels(self.ports.outputs))
     }
 
-    fn hidden_bytes(&self, input: Shape, element: usize) -> usize {
+    fn hidden_bytes<B: Backend>(&self, _: &Inputs<'_, B>, x: View<'_, B>, _: bool) -> Result<usize> {
         let hidden: usize = self.widths[1..self.widths.len() - 1].iter().sum();
         let widest = self.widths.iter().max().copied().unwrap_or(0);
-        (hidden + 2 * widest) * self.seen(input).pixels() * element
+        let seen = self.seen(x.shape());
+        Ok((hidden + 2 * widest) * seen.batch() * seen.pixels() * size_of::<B::Elem>())
     }
 
     fn forward<B: Backend>(&self, at: &Inputs<'_, B>, x: View<'_, B>, out: &mut ViewMut<'_, B>) -> Result<Saved<B>> {

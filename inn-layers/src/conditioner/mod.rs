@@ -96,11 +96,14 @@ impl Conditioner for Net {
     fn check(&self, facts: Facts<'_>, input: Shape) -> Result<Shape> {
         each!(self, net => net.check(facts, input))
     }
-    fn hidden_bytes(&self, input: Shape, element: usize) -> usize {
-        each!(self, net => net.hidden_bytes(input, element))
+    fn hidden_bytes<B: Backend>(&self, at: &Inputs<'_, B>, x: View<'_, B>, save: bool) -> Result<usize> {
+        each!(self, net => net.hidden_bytes(at, x, save))
     }
     fn forward<B: Backend>(&self, at: &Inputs<'_, B>, x: View<'_, B>, out: &mut ViewMut<'_, B>) -> Result<Saved<B>> {
         each!(self, net => net.forward(at, x, out))
+    }
+    fn evaluate<B: Backend>(&self, at: &Inputs<'_, B>, x: View<'_, B>, out: &mut ViewMut<'_, B>) -> Result<()> {
+        each!(self, net => net.evaluate(at, x, out))
     }
     fn vjp<B: Backend>(
         &self,

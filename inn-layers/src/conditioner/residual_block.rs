@@ -3,6 +3,7 @@
 use super::Ports;
 use super::convolution::{BiasActivate, Convolution, activate_into, activated, pull_activation};
 use inn_core::kernel::UNIFORMS;
+use inn_core::stack::{Affine, Last, Stack, StackPass};
 use inn_core::{
     Backend, Conditioner, Conv, Error, Facts, Gradients, Init, Inputs, Kernel, Param, Result, Saved, Scalar, Scope, Shape, Tensor, View,
     ViewMut, Write,
@@ -117,25 +118,137 @@ impl ResidualBlock {
     }
 }
 
+/// The operands of the block as one stack.
+struct Parts<'a, B: Backend> {
+    inputs: Vec<View<'a, B>>,
+    first: Affine<'a, B>,
+    middle: [Affine<'a, B>; 1],
+    last: View<'a, B>,
+    padding: usize,
+    activation: Activation,
+}
+
+impl<'a, B: Backend> Parts<'a, B> {
+    fn stack(&self) -> Stack<'_, B, Activation> {
+        let last = Last::Transposed(self.last);
+        Stack {
+            activation: self.activation,
+            inputs: &self.inputs,
+            padding: self.padding,
+            first: self.first,
+            middle: &self.middle,
+            skip: true,
+            last,
+        }
+    }
+}
+
+fn unsaved<B: Backend>(backend: &B) -> Error {
+    Error::backend(backend.name(), "expected the values saved by forward")
+}
+
+impl ResidualBlock {
+    /// Groups of channels that the last convolution makes.
+    fn groups(&self) -> usize {
+        if self.head == Head::Gated { 2 } else { 1 }
+    }
+
+    /// The block as an offer, where it has the form of one.
+    fn parts<'a, B: Backend>(&self, at: &Inputs<'a, B>, x: View<'a, B>) -> Result<Option<Parts<'a, B>>> {
+        let (conv, middle) = (self.first.conv(), at.param(self.middle.weight())?);
+        if conv.stride != 1 || middle.shape().pixels() != 1 {
+            return Ok(None);
+        }
+        let affine = |weight, bias| -> Result<_> { Ok(Affine { weight: at.param(weight)?, bias: at.param(bias)? }) };
+        let mut inputs = vec![x];
+        if let Some((index, _)) = self.ports.condition {
+            inputs.push(at.condition(index)?);
+        }
+        Ok(Some(Parts {
+            inputs,
+            first: affine(self.first.weight(), self.bias1)?,
+            middle: [affine(self.middle.weight(), self.bias2)?],
+            last: at.param(self.last.weight())?,
+            padding: conv.padding,
+            activation: self.activation,
+        }))
+    }
+
+    /// out = head(Y3).
+    fn apply_head<B: Backend>(&self, backend: &B, y3: &Tensor<B>, out: &mut ViewMut<'_, B>) -> Result<()> {
+        match self.head {
+            Head::Gated => pointwise::galu(backend, y3.view(), out),
+            _ => pointwise::activate(backend, self.activation, y3.view(), out),
+        }
+    }
+
+    /// Y3 makes way for its cotangent, if there is a head.
+    fn pull_head<B: Backend>(&self, backend: &B, gout: &ViewMut<'_, B>, y3: Option<&mut Tensor<B>>) -> Result<()> {
+        match y3 {
+            None => Ok(()),
+            Some(y3) if self.head == Head::Gated => pointwise::galu_adjoint(backend, gout.view(), &mut y3.view_mut()),
+            Some(y3) => {
+                let kernel = PullHead(self.activation);
+                backend.zip(&kernel, gout.shape(), &[gout.view()], &mut [y3.view_mut().update()], &mut [], &mut [])
+            }
+        }
+    }
+}
+
 impl Conditioner for ResidualBlock {
     fn check(&self, facts: Facts<'_>, input: Shape) -> Result<Shape> {
         let hidden = self.first.check(facts, input)?;
         self.middle.check(facts, hidden)?;
         facts.param(self.bias1)?;
         facts.param(self.bias2)?;
-        let groups = if self.head == Head::Gated { 2 } else { 1 };
-        let back = self.last.check(facts, input.with_channels(groups * self.ports.outputs))?;
+        let back = self.last.check(facts, input.with_channels(self.groups() * self.ports.outputs))?;
         inn_core::error::expect_shape("input of the transposed convolution", hidden, back)?;
         Ok(input.with_channels(self.ports.outputs))
     }
 
-    fn hidden_bytes(&self, input: Shape, element: usize) -> usize {
-        // Y1, Y2, one activation and one gradient at a time, and Y3 with its gradient.
-        (4 * self.hidden + 2 * self.ports.outputs) * input.pixels() * element
+    fn hidden_bytes<B: Backend>(&self, at: &Inputs<'_, B>, x: View<'_, B>, save: bool) -> Result<usize> {
+        let (element, shape) = (size_of::<B::Elem>(), x.shape());
+        let edge = if self.head == Head::Linear { 0 } else { self.groups() * self.ports.outputs };
+        let hidden = match self.parts(at, x)? {
+            Some(parts) if at.backend().takes(&parts.stack().primitive(StackPass::Keep)?) => {
+                if save {
+                    at.backend().kept(&parts.stack().shape()?)
+                } else {
+                    0
+                }
+            }
+            // Y1, Y2, one activation and one gradient at a time.
+            _ => 4 * self.hidden * shape.batch() * shape.pixels(),
+        };
+        Ok((hidden + edge * shape.batch() * shape.pixels()) * element)
+    }
+
+    fn evaluate<B: Backend>(&self, at: &Inputs<'_, B>, x: View<'_, B>, out: &mut ViewMut<'_, B>) -> Result<()> {
+        if self.head == Head::Linear
+            && let Some(parts) = self.parts(at, x)?
+            && at.backend().takes(&parts.stack().primitive(StackPass::Map)?)
+        {
+            return at.backend().stack(&parts.stack(), out, Write::Set, None);
+        }
+        self.forward(at, x, out).map(drop)
     }
 
     fn forward<B: Backend>(&self, at: &Inputs<'_, B>, x: View<'_, B>, out: &mut ViewMut<'_, B>) -> Result<Saved<B>> {
         let backend = at.backend();
+        if let Some(parts) = self.parts(at, x)?
+            && backend.takes(&parts.stack().primitive(StackPass::Keep)?)
+        {
+            let stack = parts.stack();
+            let mut kept = Tensor::scratch(backend, Shape::flat(backend.kept(&stack.shape()?)))?;
+            if self.head == Head::Linear {
+                backend.stack(&stack, out, Write::Set, Some(kept.buffer_mut()))?;
+                return Ok(Saved(vec![kept]));
+            }
+            let mut y3 = Tensor::scratch(backend, x.shape().with_channels(self.groups() * self.ports.outputs))?;
+            backend.stack(&stack, &mut y3.view_mut(), Write::Set, Some(kept.buffer_mut()))?;
+            self.apply_head(backend, &y3, out)?;
+            return Ok(Saved(vec![kept, y3]));
+        }
         let mut y1 = self.first.scratch(at, x.shape())?;
         self.first.forward(at, x, &mut y1.view_mut())?;
         let shape = y1.shape();
@@ -154,13 +267,9 @@ impl Conditioner for ResidualBlock {
         match self.head {
             Head::Linear => self.last.transposed(at, hidden.view(), out, Write::Set)?,
             Head::Activated | Head::Gated => {
-                let groups = if self.head == Head::Gated { 2 } else { 1 };
-                let mut y3 = Tensor::scratch(backend, x.shape().with_channels(groups * self.ports.outputs))?;
+                let mut y3 = Tensor::scratch(backend, x.shape().with_channels(self.groups() * self.ports.outputs))?;
                 self.last.transposed(at, hidden.view(), &mut y3.view_mut(), Write::Set)?;
-                match self.head {
-                    Head::Gated => pointwise::galu(backend, y3.view(), out)?,
-                    _ => pointwise::activate(backend, self.activation, y3.view(), out)?,
-                }
+                self.apply_head(backend, &y3, out)?;
                 saved.push(y3);
             }
         }
@@ -178,18 +287,24 @@ impl Conditioner for ResidualBlock {
     ) -> Result<()> {
         let backend = at.backend();
         let mut saved = saved.0.into_iter();
-        let (Some(y1), Some(y2)) = (saved.next(), saved.next()) else {
-            return Err(Error::backend(backend.name(), "expected the values saved by forward"));
-        };
-        let mut y3 = saved.next();
-        if let Some(y3) = &mut y3 {
-            let domain = gout.shape();
-            if self.head == Head::Gated {
-                pointwise::galu_adjoint(backend, gout.view(), &mut y3.view_mut())?;
-            } else {
-                backend.zip(&PullHead(self.activation), domain, &[gout.view()], &mut [y3.view_mut().update()], &mut [], &mut [])?;
+        if let Some(parts) = self.parts(at, x)?
+            && backend.takes(&parts.stack().primitive(StackPass::Adjoint)?)
+        {
+            let Some(kept) = saved.next() else { return Err(unsaved(backend)) };
+            let mut y3 = saved.next();
+            self.pull_head(backend, gout, y3.as_mut())?;
+            let gy3 = y3.as_ref().map_or_else(|| gout.view(), Tensor::view);
+            let Gradients { theta, conditions } = grads;
+            let mut gx = vec![gx.reborrow()];
+            if let Some((index, _)) = self.ports.condition {
+                gx.push(Gradients::<B>::of_condition(conditions, index, at.samples.clone())?);
             }
+            let mut weights = theta.update(&[self.first.weight(), self.bias1, self.middle.weight(), self.bias2, self.last.weight()])?;
+            return backend.stack_vjp(&parts.stack(), kept.buffer(), gy3, &mut gx, &mut weights);
         }
+        let (Some(y1), Some(y2)) = (saved.next(), saved.next()) else { return Err(unsaved(backend)) };
+        let mut y3 = saved.next();
+        self.pull_head(backend, gout, y3.as_mut())?;
         let gy3 = y3.as_ref().map_or_else(|| gout.view(), Tensor::view);
 
         let mut hidden = activated(backend, self.activation, &y2)?; // X3

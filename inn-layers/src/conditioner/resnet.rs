@@ -91,8 +91,9 @@ impl Conditioner for ResNet {
         self.last.0.check(facts, shape)
     }
 
-    fn hidden_bytes(&self, input: Shape, element: usize) -> usize {
-        (2 * self.blocks.len() + 4) * self.hidden * input.pixels() * element
+    fn hidden_bytes<B: Backend>(&self, _: &Inputs<'_, B>, x: View<'_, B>, _: bool) -> Result<usize> {
+        let shape = x.shape();
+        Ok((2 * self.blocks.len() + 4) * self.hidden * shape.batch() * shape.pixels() * size_of::<B::Elem>())
     }
 
     fn forward<B: Backend>(&self, at: &Inputs<'_, B>, x: View<'_, B>, out: &mut ViewMut<'_, B>) -> Result<Saved<B>> {

@@ -75,8 +75,8 @@ impl Conditioner for SymmetricBlock {
         Ok(input.with_channels(self.channels))
     }
 
-    fn hidden_bytes(&self, input: Shape, element: usize) -> usize {
-        3 * self.hidden * input.pixels() * element
+    fn hidden_bytes<B: Backend>(&self, _: &Inputs<'_, B>, x: View<'_, B>, _: bool) -> Result<usize> {
+        Ok(3 * self.hidden * x.shape().batch() * x.shape().pixels() * size_of::<B::Elem>())
     }
 
     fn forward<B: Backend>(&self, at: &Inputs<'_, B>, x: View<'_, B>, out: &mut ViewMut<'_, B>) -> Result<Saved<B>> {

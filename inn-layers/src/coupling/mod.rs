@@ -39,12 +39,14 @@ pub struct Coupling<N, F> {
 }
 
 impl<N: Conditioner, F: Transform> Coupling<N, F> {
-    fn tiles<'a, B: Backend>(&self, backend: &B, shape: Shape) -> impl Iterator<Item = Range<usize>> + use<'a, N, F, B> {
-        let input = shape.with_channels(self.kept.len());
-        let element = size_of::<B::Elem>();
-        let out = self.moved.len() * F::OUTPUTS * shape.pixels() * element;
-        let step = backend.tile(self.conditioner.hidden_bytes(input, element) + out, shape.batch()).max(1);
-        (0..shape.batch()).step_by(step).map(move |start| start..(start + step).min(shape.batch()))
+    fn tiles<B: Backend>(
+        &self,
+        at: &Inputs<'_, B>,
+        x: View<'_, B>,
+        save: bool,
+    ) -> Result<impl Iterator<Item = Range<usize>> + use<B, N, F>> {
+        let out = self.moved.len() * F::OUTPUTS * x.shape().pixels() * size_of::<B::Elem>();
+        inn_core::conditioner::tiles(&self.conditioner, at, x.channels(self.kept.clone()), out, save)
     }
 
     fn coefficients<B: Backend>(&self, backend: &B, tile: Shape) -> Result<Tensor<B>> {
@@ -74,10 +76,10 @@ impl<N: Conditioner, F: Transform> Invertible for Coupling<N, F> {
 
     fn map<B: Backend>(&self, dir: Direction, at: &Inputs<'_, B>, x: &mut ViewMut<'_, B>, logdet: &mut ViewMut<'_, B>) -> Result<()> {
         let backend = at.backend();
-        for tile in self.tiles(backend, x.shape()) {
+        for tile in self.tiles(at, x.view(), false)? {
             let mut x = x.samples(tile.clone());
             let mut out = self.coefficients(backend, x.shape())?;
-            self.conditioner.forward(&at.tile(tile.clone()), x.view().channels(self.kept.clone()), &mut out.view_mut())?;
+            self.conditioner.evaluate(&at.tile(tile.clone()), x.view().channels(self.kept.clone()), &mut out.view_mut())?;
             let coefficients: Vec<_> = (0..F::OUTPUTS).map(|i| out.view().channels(self.group(i))).collect();
             let mut moved = x.channels(self.moved.clone());
             let (domain, kernel) = (moved.shape(), Map { dir, transform: self.transform });
@@ -99,7 +101,7 @@ impl<N: Conditioner, F: Transform> Invertible for Coupling<N, F> {
         grads: &mut Gradients<'_, B>,
     ) -> Result<()> {
         let backend = at.backend();
-        for tile in self.tiles(backend, y.shape()) {
+        for tile in self.tiles(at, y.view(), true)? {
             let at = at.tile(tile.clone());
             let (mut y, mut gy) = (y.samples(tile.clone()), gy.samples(tile.clone()));
             let mut out = self.coefficients(backend, y.shape())?;

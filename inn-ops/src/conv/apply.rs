@@ -8,8 +8,8 @@ use super::micro::Panel;
 use super::plan::{Piece, Plan, SLACK, split};
 use super::scratch::{Shared, with_buffer};
 use super::{Planes, PlanesMut};
+use crate::pool;
 use crate::simd::Level;
-use rayon::prelude::*;
 
 /// Bytes that the planes of a box may take: half of a typical second-level
 /// cache, which holds weights and results too.
@@ -90,6 +90,7 @@ impl<'a> Apply<'a> {
     /// `[phase][block of rows][channel][tap][row of the block]`.
     fn pack<T: Dispatch>(&self, w: Planes<'_, T>, packed: &mut [T]) {
         let (row, channel) = if self.adjoint { (w.channel_stride, w.batch_stride) } else { (w.batch_stride, w.channel_stride) };
+        let len = packed.len();
         let target = Shared::new(packed);
         let block = |block: usize| {
             let rows = split(self.rows, self.blocks, block);
@@ -127,11 +128,8 @@ impl<'a> Apply<'a> {
                 }
             });
         };
-        if packed.len() > 1 << 16 {
-            (0..self.blocks).into_par_iter().for_each(block);
-        } else {
-            (0..self.blocks).for_each(block);
-        }
+        let alone = self.small || len < 1 << 15;
+        pool::each(self.blocks, alone, block);
     }
 
     /// Computes one unit: a box, for some of the blocks of rows.
@@ -279,11 +277,7 @@ pub(super) fn apply<T: Dispatch>(
             accumulate,
         };
         let units = apply.plan.boxes() * apply.row_parts;
-        if apply.small || units == 1 {
-            (0..units).for_each(|unit| apply.unit(unit, kernels, &io));
-        } else {
-            (0..units).into_par_iter().for_each(|unit| apply.unit(unit, kernels, &io));
-        }
+        pool::each(units, apply.small, |unit| apply.unit(unit, kernels, &io));
     });
 }
 

@@ -7,8 +7,8 @@ use super::micro::Panel;
 use super::outer::Turn;
 use super::plan::{SLACK, split};
 use super::scratch::{Shared, with_buffer};
+use crate::pool;
 use crate::simd::{Level, MAX_LANES};
-use rayon::prelude::*;
 
 /// A matrix with arbitrary distances of rows and columns.
 #[derive(Clone, Copy)]
@@ -243,11 +243,7 @@ pub(super) fn product<'a, T: Dispatch>(
         (Product::new(m, n, k), a, b, c)
     };
     let units = product.row_parts * product.column_parts;
-    if product.small() || units == 1 {
-        (0..units).for_each(|unit| product.unit(unit, kernels, a, b, c, accumulate));
-    } else {
-        (0..units).into_par_iter().for_each(|unit| product.unit(unit, kernels, a, b, c, accumulate));
-    }
+    pool::each(units, product.small(), |unit| product.unit(unit, kernels, a, b, c, accumulate));
 }
 
 /// Upper bound on the scratch memory of [`product`].

@@ -4,6 +4,7 @@ use super::copy::{self, Source};
 use super::micro::{self, Panel};
 use super::outer::{self, Outer, Turn};
 use crate::simd::{Element, Level};
+use crate::stack::lines::{self, Lines};
 
 /// Adds outer products for a number of rows.
 pub(crate) type OuterFn<T> = unsafe fn(&Outer<'_, T>);
@@ -23,6 +24,9 @@ pub(crate) struct Kernels<T: 'static> {
     pub(crate) vectors: unsafe fn(&Source<'_, T>),
     /// Transposes.
     pub(crate) turn: unsafe fn(&Turn<T>),
+    /// From an image to the rows of a strip, and back.
+    pub(crate) gather: unsafe fn(&Lines<'_, T>),
+    pub(crate) scatter: unsafe fn(&Lines<'_, T>),
 }
 
 /// Gives the kernels of an element type. Not nameable outside of this crate.
@@ -72,6 +76,18 @@ macro_rules! table {
                 unsafe { copy::vectors::<L>(p) }
             }
 
+            $(#[$enable])?
+            unsafe fn gather(p: &Lines<'_, $elem>) {
+                // SAFETY: see above.
+                unsafe { lines::gather::<L>(p) }
+            }
+
+            $(#[$enable])?
+            unsafe fn scatter(p: &Lines<'_, $elem>) {
+                // SAFETY: see above.
+                unsafe { lines::scatter::<L>(p) }
+            }
+
             pub(super) static TABLE: Kernels<$elem> = Kernels {
                 lanes: L::N,
                 panel: &[$(panel::<$mr, $nv>),*],
@@ -79,6 +95,8 @@ macro_rules! table {
                 planes,
                 vectors,
                 turn,
+                gather,
+                scatter,
             };
         }
     };

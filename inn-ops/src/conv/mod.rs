@@ -44,13 +44,13 @@ mod copy;
 mod dense;
 mod geometry;
 mod index;
-mod kernels;
-mod micro;
-mod outer;
+pub(crate) mod kernels;
+pub(crate) mod micro;
+pub(crate) mod outer;
 mod passes;
-mod plan;
+pub(crate) mod plan;
 mod planes;
-mod scratch;
+pub(crate) mod scratch;
 mod weight;
 
 pub use geometry::{Geometry, Op};

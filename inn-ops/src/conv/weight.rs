@@ -17,8 +17,8 @@ use super::passes::passes;
 use super::plan::{Piece, Plan, SLACK, split};
 use super::scratch::{Shared, with_buffer};
 use super::{Planes, PlanesMut};
+use crate::pool;
 use crate::simd::{Level, MAX_LANES};
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Bytes that the inputs, and the output gradients, of a box may take each.
@@ -382,20 +382,12 @@ fn pass<T: Dispatch>(g: &Geometry, kernels: &Kernels<T>, x: Planes<'_, T>, gy: P
         let units = weight.slots * weight.parts;
         let many = weight.slots * weight.sums() > 1 << 16;
         let shared = Shared::new(sums);
-        if weight.small || units == 1 {
-            (0..units).for_each(|unit| weight.unit(unit, kernels, x, gy, shared));
-        } else {
-            (0..units).into_par_iter().for_each(|unit| weight.unit(unit, kernels, x, gy, shared));
-        }
+        pool::each(units, weight.small, |unit| weight.unit(unit, kernels, x, gy, shared));
         let strides = [gw.batch_stride, gw.channel_stride];
         let gw = Shared::new(gw.data);
         let blocks = weight.rows.div_ceil(MAX_LANES);
         let finish = |block| weight.finish(split(weight.rows, blocks, block), kernels, shared, gw, strides, accumulate);
-        if many && !weight.small {
-            (0..blocks).into_par_iter().for_each(finish);
-        } else {
-            (0..blocks).for_each(finish);
-        }
+        pool::each(blocks, weight.small || !many, finish);
     });
 }
 

@@ -13,15 +13,16 @@ pub(crate) mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub(crate) use block::total;
 pub use vector::Vectors;
 
 use crate::cpu::{Cpu, CpuElement};
+use crate::pool;
 use crate::simd;
 use block::{Block, Operand};
 use inn_core::backend::check_zip;
 use inn_core::view::{Access, Update, View};
 use inn_core::{Kernel, Result, Shape, Window};
-use rayon::prelude::*;
 
 /// Elements of a block at most: what a partial sum in the number type of the tensor covers.
 const BLOCK: usize = 4096;
@@ -175,11 +176,7 @@ impl Grid {
             };
             T::with(level, job);
         };
-        if tasks == 1 || rayon::current_num_threads() == 1 {
-            (0..tasks).for_each(task);
-        } else {
-            (0..tasks).into_par_iter().for_each(task);
-        }
+        pool::each(tasks, false, task);
         self.combine::<T, K>(&row_sums, per_row, &dense_sums, per_task)
     }
 

@@ -1,0 +1,207 @@
+//! The adjoint pass over strips.
+//!
+//! With g the cotangent of the output, `Γ` its rows as [`gather`](super::lines::gather) makes them (row `(c, t)` at pixel p is g at `p + t - padding`)
+//! and `Ξ` those of x, the derivation of the residual block (SPEC 5.4) reads, for n hidden layers:
+//!
+//! ```text
+//! gW = X_n Γᵀ,      gX_n = W Γ,      gY_i = ρ'(Y_i) ⊙ gX_i,      gb_i = Σ gY_i
+//! gW_i = gY_i X_{i-1}ᵀ,      gX_{i-1} = W_iᵀ gY_i (+ gY_i)
+//! gW_1 = gY_1 Ξᵀ,      gx += the rows W_1ᵀ gY_1, scattered
+//! ```
+//! Each task adds its strips to a partial gradient of the weights; those are added in their order at the end.
+
+use super::lines::{Image, Lines};
+use super::map::{SMALL, gather_all, packed_len};
+use super::plan::Plan;
+use super::pointwise::{Activate, Pull, Rows, SumRows};
+use super::product::{Source, Tables, outer, pack, turn};
+use super::{Ending, Weights};
+use crate::conv::kernels::Kernels;
+use crate::conv::outer::Turn;
+use crate::conv::plan::{SLACK, split};
+use crate::conv::scratch::{Shared, with_buffer};
+use crate::cpu::CpuElement;
+use crate::pool;
+use crate::simd;
+use inn_core::stack::Pointwise;
+use std::sync::Mutex;
+
+/// Elements of a thread's arrays: rows of the output's cotangent or of x, three of hidden channels, and turned ones.
+pub(super) fn thread_len(plan: &Plan) -> usize {
+    let (rows_in, rows_out) = plan.outer_rows();
+    let turned = plan.wide() * plan.pitch;
+    (rows_in.max(rows_out) + 3 * plan.hidden) * plan.pitch + SLACK + turned + SLACK
+}
+
+/// Elements of all partial gradients.
+pub(super) fn partials_len(plan: &Plan) -> usize {
+    plan.slots * plan.weights()
+}
+
+/// Elements of the partial gradients that a task adds up.
+const SUM_ELEMENTS: usize = 4096;
+
+/// The gradients of all weights: matrices with rows of `wide` elements, one for each hidden channel, and vectors.
+struct Sums<'a, T: 'static> {
+    sum: &'a [T],
+    wide: usize,
+    kernels: &'a Kernels<T>,
+}
+
+impl<'a, T: CpuElement> Sums<'a, T> {
+    /// Adds partial gradients of `size` elements up, in their order.
+    fn new(kernels: &'a Kernels<T>, parts: &'a mut [T], size: usize, wide: usize, alone: bool) -> Self {
+        let (sum, others) = parts.split_at_mut(size);
+        let chunks: Vec<_> = sum.chunks_mut(SUM_ELEMENTS).map(Mutex::new).collect();
+        pool::each(chunks.len(), alone, |i| {
+            if let Ok(mut chunk) = chunks[i].lock() {
+                for part in others.chunks_exact(size) {
+                    chunk.iter_mut().zip(&part[i * SUM_ELEMENTS..]).for_each(|(sum, &v)| *sum = *sum + v);
+                }
+            }
+        });
+        drop(chunks);
+        Self { sum, wide, kernels }
+    }
+
+    /// Adds the matrix at `start` with `rows` rows of `columns` elements to `to`, row by row.
+    fn add(&self, start: usize, rows: usize, columns: usize, to: &mut [T]) {
+        for (to, row) in to.chunks_exact_mut(columns).zip(self.sum[start..start + rows * self.wide].chunks_exact(self.wide)) {
+            to.iter_mut().zip(row).for_each(|(to, &v)| *to = *to + v);
+        }
+    }
+
+    /// The same for the transposed matrix: `to` has a row for each column.
+    fn add_turned(&self, start: usize, rows: usize, columns: usize, to: &mut [T]) {
+        let from = self.sum[start..start + rows * self.wide].as_ptr();
+        let to = to[..rows * columns].as_mut_ptr();
+        let turn = Turn { from, from_row: self.wide, rows, columns, to, to_row: rows, pad: false, accumulate: true };
+        // SAFETY: both matrices have the elements, by the two slices above.
+        unsafe { (self.kernels.turn)(&turn) };
+    }
+
+    fn add_vector(&self, start: usize, to: &mut [T]) {
+        to.iter_mut().zip(&self.sum[start..]).for_each(|(to, &v)| *to = *to + v);
+    }
+}
+
+/// Runs the adjoint and hands the gradients of the weights, one after the other in the order W_1, b_1, W_2, b_2, .., W (, b), to `write` as a
+/// function that adds them to a slice.
+///
+/// # Safety
+/// As [`map`](super::map::map), for `gx` as outputs; `kept` is what the forward pass of the same plan kept.
+pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
+    plan: &Plan,
+    rho: A,
+    weights: &Weights<'_, T>,
+    (inputs, gx): (&[Image<T>], &[Image<T>]),
+    gout: Image<T>,
+    kept: &[T],
+    mut write: impl FnMut(usize, &dyn Fn(&mut [T])),
+) {
+    let level = simd::level();
+    let kernels = T::kernels(level);
+    let tables = Tables::new(plan);
+    let (rows_in, rows_out) = plan.outer_rows();
+    let (hidden, wide) = (plan.hidden, plan.wide());
+    let [size_first, size_middle, size_last, size_bias] = plan.partial_sizes();
+    let alone = plan.work() <= SMALL;
+    let size = size_first + size_middle + size_last + size_bias;
+    let start_last = size_first + size_middle;
+    let start_bias = start_last + size_last;
+    with_buffer(packed_len(plan) + partials_len(plan), |buffer: &mut [T]| {
+        let (packed, partials) = buffer.split_at_mut(packed_len(plan));
+        // W_1ᵀ, W_iᵀ and W (or the transpose of an affine one).
+        let mut sources = vec![Source::turned(weights.first.0, rows_in, hidden)];
+        sources.extend(weights.middle.iter().map(|(w, _)| Source::turned(w, hidden, hidden)));
+        sources.push(match weights.last {
+            Ending::Transposed(w) => Source::plain(w, hidden, rows_out),
+            Ending::Affine(w, _) => Source::turned(w, hidden, rows_out),
+        });
+        let packed = pack(kernels, alone, &sources, packed);
+        let (first, middle, last) = (&packed[0], &packed[1..=plan.middle], &packed[plan.middle + 1]);
+        let shared = Shared::new(partials);
+        let slot = |phase: usize, slot: usize| {
+            with_buffer(thread_len(plan), |buffer: &mut [T]| {
+                let base = buffer.as_mut_ptr();
+                // SAFETY: the parts of the buffer as `thread_len` counts them; every slot has a partial gradient.
+                let (edge, x, mut g, mut next, turned, part) = unsafe {
+                    let x = base.add(rows_in.max(rows_out) * plan.pitch);
+                    let g = x.add(hidden * plan.pitch);
+                    let next = g.add(hidden * plan.pitch);
+                    let turned = next.add(hidden * plan.pitch + SLACK);
+                    (base, x, g, next, turned, shared.get().add(slot * size))
+                };
+                if phase == 0 {
+                    // SAFETY: the partial gradient of this slot alone.
+                    unsafe { std::slice::from_raw_parts_mut(part, size) }.fill(T::default());
+                }
+                for task in split(plan.tasks(phase), plan.slots, slot) {
+                    for s in plan.task(phase, task) {
+                        let strip = plan.strip(s);
+                        let pixels = strip.pixels();
+                        let vectors = pixels.div_ceil(plan.lanes);
+                        let at = Rows { rows: hidden, len: vectors * plan.lanes, pitch: plan.pitch };
+                        // SAFETY: the strip's part of what was kept, which is read only.
+                        let y =
+                            |layer: usize| unsafe { kept.as_ptr().add(s * plan.kept_of_strip() + layer * hidden * plan.pitch).cast_mut() };
+                        // SAFETY: the arrays have the rows that each step takes; the plan keeps tasks of a phase apart in `gx`.
+                        unsafe {
+                            let bias = |layer: usize| part.add(start_bias + layer * wide);
+                            (kernels.gather)(&Lines { image: gout, taps: plan.last, strip: &strip, rows: edge, pitch: plan.pitch });
+                            if let Ending::Affine(..) = weights.last {
+                                let rows = Rows { rows: rows_out, ..at };
+                                T::with(level, SumRows { at: rows, g: edge, sums: bias(plan.middle + 1) });
+                            }
+                            let activate = |layer| T::with(level, Activate { at, y: y(layer), x, bias: None, skip: false, rho });
+                            activate(plan.middle);
+                            turn(kernels, &tables, x, hidden, pixels, turned);
+                            outer(kernels, &tables, (edge, rows_out), (turned, wide), pixels, part.add(start_last));
+                            last.times(kernels, &tables, edge, vectors, g);
+                            let top = plan.middle;
+                            T::with(level, Pull { at, y: y(top), g, extra: None, sums: bias(top), rho });
+                            for i in (0..plan.middle).rev() {
+                                activate(i);
+                                turn(kernels, &tables, x, hidden, pixels, turned);
+                                let place = part.add(size_first + i * hidden * wide);
+                                outer(kernels, &tables, (g, hidden), (turned, wide), pixels, place);
+                                middle[i].times(kernels, &tables, g, vectors, next);
+                                let extra = weights.skip.then_some(g.cast_const());
+                                T::with(level, Pull { at, y: y(i), g: next, extra, sums: bias(i), rho });
+                                std::mem::swap(&mut g, &mut next);
+                            }
+                            turn(kernels, &tables, g, hidden, pixels, turned);
+                            gather_all(kernels, plan, inputs, &strip, edge);
+                            outer(kernels, &tables, (edge, rows_in), (turned, wide), pixels, part);
+                            first.times(kernels, &tables, g, vectors, edge);
+                            let mut row = 0;
+                            for &image in gx {
+                                let rows = edge.add(row * plan.pitch);
+                                (kernels.scatter)(&Lines { image, taps: plan.first, strip: &strip, rows, pitch: plan.pitch });
+                                row += image.channels * plan.first.count();
+                            }
+                        }
+                    }
+                }
+            });
+        };
+        for phase in 0..plan.phases() {
+            pool::each(plan.slots, alone, |s| slot(phase, s));
+        }
+        let sums = Sums::new(kernels, partials, size, wide, alone);
+        write(0, &|to| sums.add_turned(0, rows_in, hidden, to));
+        write(1, &|to| sums.add_vector(start_bias, to));
+        for i in 0..plan.middle {
+            write(2 + 2 * i, &|to| sums.add(size_first + i * hidden * wide, hidden, hidden, to));
+            write(3 + 2 * i, &|to| sums.add_vector(start_bias + (i + 1) * wide, to));
+        }
+        let end = 2 + 2 * plan.middle;
+        match weights.last {
+            Ending::Transposed(_) => write(end, &|to| sums.add_turned(start_last, rows_out, hidden, to)),
+            Ending::Affine(..) => {
+                write(end, &|to| sums.add(start_last, rows_out, hidden, to));
+                write(end + 1, &|to| sums.add_vector(start_bias + (plan.middle + 1) * wide, to));
+            }
+        }
+    });
+}

@@ -1,0 +1,178 @@
+//! The stack of convolutions inside a conditioner, fused: the CPU's answer to [`inn_core::stack`].
+//!
+//! A strip of pixels passes through all layers, forward or backward, before the next one starts, in arrays `[channel][pixel]` that stay in
+//! the cache of one core. The first convolution becomes a matrix product on gathered neighbourhoods, the transposed one a
+//! product whose rows are scattered, and everything between is pixel by pixel; so all arithmetic runs in the register-blocked kernels of
+//! [`conv`](crate::conv). Gathering and scattering cost a pass over the few channels outside, and nothing over the hidden ones.
+
+mod adjoint;
+pub(crate) mod lines;
+mod map;
+mod plan;
+mod pointwise;
+mod product;
+
+pub(crate) use plan::Plan;
+
+use crate::cpu::{Cpu, CpuElement};
+use crate::simd;
+use inn_core::stack::{Last, Pointwise, Stack, StackPass, StackShape};
+use inn_core::view::{Update, View, ViewMut};
+use inn_core::{Error, Result, Window, Write};
+use lines::Image;
+
+/// Bytes of the rows that a strip gathers at most.
+const MOST_ROWS: usize = 2 << 20;
+
+/// Weights as contiguous slices.
+struct Weights<'a, T> {
+    first: (&'a [T], &'a [T]),
+    middle: Vec<(&'a [T], &'a [T])>,
+    skip: bool,
+    last: Ending<'a, T>,
+}
+
+#[derive(Clone, Copy)]
+enum Ending<'a, T> {
+    Transposed(&'a [T]),
+    Affine(&'a [T], &'a [T]),
+}
+
+fn plan<T: CpuElement>(shape: &StackShape) -> Plan {
+    Plan::new(shape, T::kernels(simd::level()).lanes, size_of::<T>())
+}
+
+/// Whether the stack keeps extents and its neighbourhoods fit in the cache.
+pub(crate) fn takes<T: CpuElement>(shape: &StackShape) -> bool {
+    let (rank, kernel) = (shape.x.rank(), shape.first.extents());
+    let same = kernel[3 - rank..].iter().all(|&k| k == 2 * shape.padding + 1);
+    let plan = plan::<T>(shape);
+    let (rows_in, rows_out) = plan.outer_rows();
+    same && rows_in.max(rows_out).saturating_mul(plan.pitch * size_of::<T>()) <= MOST_ROWS
+}
+
+pub(crate) fn kept<T: CpuElement>(shape: &StackShape) -> usize {
+    plan::<T>(shape).kept()
+}
+
+/// Working memory of a pass in bytes, all threads together.
+pub(crate) fn scratch_bytes<T: CpuElement>(pass: StackPass, shape: &StackShape, threads: usize) -> usize {
+    let plan = plan::<T>(shape);
+    let elements = match pass {
+        StackPass::Adjoint => map::packed_len(&plan) + adjoint::partials_len(&plan) + threads.min(plan.slots) * adjoint::thread_len(&plan),
+        _ => map::packed_len(&plan) + threads.min(plan.tasks(0)) * map::thread_len(&plan, pass == StackPass::Keep),
+    };
+    elements * size_of::<T>()
+}
+
+/// The stack's map. See [`inn_core::Backend::stack`].
+pub(crate) fn map<T: CpuElement, A: Pointwise>(
+    cpu: &Cpu<T>,
+    stack: &Stack<'_, Cpu<T>, A>,
+    out: &mut ViewMut<'_, Cpu<T>>,
+    write: Write,
+    kept: Option<&mut [T]>,
+) -> Result<()> {
+    let shape = checked::<T, A>(stack)?;
+    let plan = plan::<T>(&shape);
+    inn_core::error::expect_shape("output of a stack", shape.x.with_channels(shape.outputs), out.shape())?;
+    if let Some(kept) = &kept
+        && kept.len() != plan.kept()
+    {
+        return Err(Error::shape("what a stack keeps", plan.kept(), kept.len()));
+    }
+    if write == Write::Set {
+        out.fill(cpu, 0.0)?;
+    }
+    let weights = weights(stack)?;
+    let inputs = stack.inputs.iter().map(|x| image(&plan, x)).collect::<Result<Vec<_>>>()?;
+    let out = image_mut(&plan, out)?;
+    // SAFETY: the images are windows within their buffers, `out` is borrowed alone and covers no pixel twice.
+    unsafe { map::map(&plan, stack.activation, &weights, &inputs, out, kept) };
+    Ok(())
+}
+
+/// The stack's adjoint. See [`inn_core::Backend::stack_vjp`].
+pub(crate) fn vjp<T: CpuElement, A: Pointwise>(
+    stack: &Stack<'_, Cpu<T>, A>,
+    kept: &[T],
+    gout: &View<'_, Cpu<T>>,
+    gx: &mut [ViewMut<'_, Cpu<T>>],
+    gradients: &mut Update<'_, Cpu<T>>,
+) -> Result<()> {
+    let shape = checked::<T, A>(stack)?;
+    let plan = plan::<T>(&shape);
+    inn_core::error::expect_shape("cotangent of a stack", shape.x.with_channels(shape.outputs), gout.shape())?;
+    if kept.len() != plan.kept() {
+        return Err(Error::shape("what a stack keeps", plan.kept(), kept.len()));
+    }
+    if gx.len() != stack.inputs.len() || gx.iter().zip(stack.inputs).any(|(g, x)| g.shape() != x.shape()) {
+        return Err(Error::backend("stack", "expected a cotangent of the shape of each input"));
+    }
+    let mut expected = vec![stack.first.weight.shape().len(), shape.hidden()];
+    stack.middle.iter().for_each(|_| expected.extend([shape.hidden() * shape.hidden(), shape.hidden()]));
+    match &stack.last {
+        Last::Transposed(w) => expected.push(w.shape().len()),
+        Last::Affine(a) => expected.extend([a.weight.shape().len(), shape.outputs]),
+    }
+    let windows = gradients.windows().to_vec();
+    let len = gradients.buffer().as_slice().len();
+    let fits = |w: &Window, n: usize| w.is_contiguous() && w.shape.len() == n && w.end() <= len;
+    if windows.len() != expected.len() || !windows.iter().zip(&expected).all(|(w, &n)| fits(w, n)) {
+        return Err(Error::backend("stack", format!("expected contiguous cotangents of {expected:?} elements, got {windows:?}")));
+    }
+    let weights = weights(stack)?;
+    let inputs = stack.inputs.iter().map(|x| image(&plan, x)).collect::<Result<Vec<_>>>()?;
+    let gx = gx.iter_mut().map(|g| image_mut(&plan, g)).collect::<Result<Vec<_>>>()?;
+    let gout = image(&plan, gout)?;
+    let to = gradients.buffer_mut().as_mut_slice();
+    let write = |i: usize, add: &dyn Fn(&mut [T])| add(&mut to[windows[i].offset..windows[i].offset + expected[i]]);
+    // SAFETY: as in `map`; what was kept has the plan's length.
+    unsafe { adjoint::adjoint(&plan, stack.activation, &weights, (&inputs, &gx), gout, kept, write) };
+    Ok(())
+}
+
+fn checked<T: CpuElement, A>(stack: &Stack<'_, Cpu<T>, A>) -> Result<StackShape> {
+    let shape = stack.shape()?;
+    if !takes::<T>(&shape) {
+        return Err(Error::backend("stack", format!("expected a stack that the backend takes, got {shape:?}")));
+    }
+    Ok(shape)
+}
+
+fn weights<'a, T: CpuElement, A>(stack: &Stack<'a, Cpu<T>, A>) -> Result<Weights<'a, T>> {
+    let slice = |v: &View<'a, Cpu<T>>| -> Result<&'a [T]> {
+        let w = v.window();
+        let values = v.buffer().as_slice().get(w.offset..w.end()).filter(|_| w.is_contiguous());
+        values.ok_or_else(|| Error::shape("weight of a stack", "a contiguous window within its buffer", format!("{w:?}")))
+    };
+    let middle = stack.middle.iter().map(|a| Ok((slice(&a.weight)?, slice(&a.bias)?))).collect::<Result<_>>()?;
+    let last = match &stack.last {
+        Last::Transposed(w) => Ending::Transposed(slice(w)?),
+        Last::Affine(a) => Ending::Affine(slice(&a.weight)?, slice(&a.bias)?),
+    };
+    Ok(Weights { first: (slice(&stack.first.weight)?, slice(&stack.first.bias)?), middle, skip: stack.skip, last })
+}
+
+fn image<T: CpuElement>(plan: &Plan, view: &View<'_, Cpu<T>>) -> Result<Image<T>> {
+    from_window(plan, view.buffer().as_slice().as_ptr().cast_mut(), view.buffer().as_slice().len(), view.window())
+}
+
+fn image_mut<T: CpuElement>(plan: &Plan, view: &mut ViewMut<'_, Cpu<T>>) -> Result<Image<T>> {
+    let w = view.window();
+    if !w.is_injective() {
+        return Err(Error::shape("output of a stack", "a window without repetition", format!("{w:?}")));
+    }
+    let values = view.buffer_mut().as_mut_slice();
+    from_window(plan, values.as_mut_ptr(), values.len(), w)
+}
+
+fn from_window<T>(plan: &Plan, data: *mut T, len: usize, w: Window) -> Result<Image<T>> {
+    if w.end() > len || (w.pixel_stride != 1 && w.shape.pixels() > 1) {
+        return Err(Error::shape("image of a stack", "a window within its buffer, pixels without gaps", format!("{w:?}")));
+    }
+    let (batch_stride, step) = if plan.samples_are_pixels { (0, w.batch_stride) } else { (w.batch_stride, 1) };
+    // SAFETY: the window starts within the buffer.
+    let data = unsafe { data.add(w.offset) };
+    Ok(Image { data, channels: w.shape.channels(), batch_stride, channel_stride: w.channel_stride, step, extents: plan.extents })
+}

@@ -1,0 +1,321 @@
+//! How the pixels of a batch are cut into strips, and strips are dealt to tasks.
+//!
+//! Pixels are walked line by line (the last axis) through all samples. A strip is a few lines, or a part of one, or all
+//! lines of a few small samples: as many pixels as let the hidden channels of a strip stay in a core's own cache. Strips next to each
+//! other make a piece, which one task works off.
+//!
+//! The way back of a strip (a transposed convolution) also adds to the pixels around it. Pieces of the same sample would meet there, so
+//! they run in two phases: those with even numbers together, then the odd ones, and two pieces of a phase lie further apart
+//! than they reach. All of this depends on shapes alone.
+
+use crate::conv::plan::split;
+use inn_core::stack::StackShape;
+use std::ops::Range;
+
+/// Bytes of the hidden channels of a strip.
+const STRIP_BYTES: usize = 128 << 10;
+/// Bytes of the neighbourhoods that a strip gathers.
+const ROWS_BYTES: usize = 640 << 10;
+/// Pixels of a strip at most: longer ones save nothing more.
+const STRIP_PIXELS: usize = 144;
+/// Pixels of a strip at least, where there are as many.
+const LEAST_PIXELS: usize = 48;
+/// Pieces of a call, if it is large enough.
+const PIECES: usize = 16;
+/// Pixels of a piece at least, if samples have to be cut.
+const PIECE_PIXELS: usize = 512;
+/// Bytes of all partial weight gradients.
+const PARTIAL_BYTES: usize = 4 << 20;
+/// Pixels that a partial weight gradient has to be worth.
+const PARTIAL_PIXELS: usize = 128;
+
+/// Extents and padding of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Taps {
+    pub(super) kernel: [usize; 3],
+    pub(super) padding: [usize; 3],
+}
+
+impl Taps {
+    pub(super) const ONE: Self = Self { kernel: [1; 3], padding: [0; 3] };
+
+    pub(super) fn count(&self) -> usize {
+        self.kernel.iter().product()
+    }
+}
+
+/// Lines of a strip, counted through all samples, and the pixels of each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Strip {
+    pub(super) lines: Range<usize>,
+    pub(super) x: Range<usize>,
+}
+
+impl Strip {
+    pub(super) fn pixels(&self) -> usize {
+        self.lines.len() * self.x.len()
+    }
+}
+
+/// The decomposition of a call.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(super) batch: usize,
+    /// Extents as the strips see them.
+    pub(super) extents: [usize; 3],
+    /// Whether samples of one pixel take the place of pixels.
+    pub(super) samples_are_pixels: bool,
+    pub(super) first: Taps,
+    pub(super) last: Taps,
+    pub(super) inputs: usize,
+    pub(super) hidden: usize,
+    pub(super) middle: usize,
+    pub(super) outputs: usize,
+    pub(super) lanes: usize,
+    pub(super) bytes: usize,
+    /// Distance of the rows of a strip's arrays.
+    pub(super) pitch: usize,
+    cut: Cut,
+    /// Pieces of a sample, or 0 where pieces are whole samples or groups of them.
+    parts: usize,
+    pieces: usize,
+    /// Partial weight gradients, each with its pieces in their order.
+    pub(super) slots: usize,
+}
+
+/// What a strip is.
+#[derive(Clone, Copy, Debug)]
+enum Cut {
+    /// One of as many parts of a line.
+    Line(usize),
+    /// One of as many groups of lines of a sample.
+    Sample(usize),
+    /// One of as many groups of samples.
+    Batch(usize),
+}
+
+impl Plan {
+    /// Plans a stack on vectors of `lanes` elements of `bytes` bytes.
+    pub(crate) fn new(shape: &StackShape, lanes: usize, bytes: usize) -> Self {
+        let (mut batch, mut extents) = (shape.x.batch(), shape.x.extents());
+        let kernel = shape.first.extents();
+        let missing = 3 - shape.x.rank();
+        let padding = std::array::from_fn(|axis| if axis < missing { 0 } else { shape.padding });
+        let first = Taps { kernel, padding };
+        let last = if shape.transposed { first } else { Taps::ONE };
+        let mut samples_are_pixels = false;
+        if first.count() == 1 {
+            extents = [1, 1, shape.x.pixels()];
+            if extents[2] == 1 {
+                samples_are_pixels = true;
+                extents[2] = batch;
+                batch = 1;
+            }
+        }
+        let hidden = shape.hidden();
+        let rows = (shape.x.channels() * first.count()).max(shape.outputs * last.count());
+        let most = (STRIP_BYTES / (bytes * hidden)).min(ROWS_BYTES / (bytes * rows)).clamp(LEAST_PIXELS, STRIP_PIXELS);
+        let (lines, width) = (extents[0] * extents[1], extents[2]);
+        let cut = if width > most {
+            Cut::Line(width.div_ceil(most))
+        } else if lines * width > most {
+            Cut::Sample(lines.div_ceil(most / width))
+        } else {
+            Cut::Batch(batch.div_ceil(most / (lines * width)))
+        };
+        let longest = match cut {
+            Cut::Line(parts) => width.div_ceil(parts),
+            Cut::Sample(parts) => lines.div_ceil(parts) * width,
+            Cut::Batch(parts) => batch.div_ceil(parts) * lines * width,
+        };
+        // The last vector of a line may reach past it. An odd number of vectors spreads the rows over the cache.
+        let vectors = longest.div_ceil(lanes) + 1;
+        let pitch = (vectors + (vectors + 1) % 2) * lanes;
+        let mut plan = Self {
+            batch,
+            extents,
+            samples_are_pixels,
+            first,
+            last,
+            inputs: shape.x.channels(),
+            hidden,
+            middle: shape.middle,
+            outputs: shape.outputs,
+            lanes,
+            bytes,
+            pitch,
+            cut,
+            parts: 0,
+            pieces: 0,
+            slots: 1,
+        };
+        let strips = plan.strips();
+        let reach = plan.reach();
+        (plan.parts, plan.pieces) = match cut {
+            Cut::Batch(_) => (0, strips.min(PIECES)),
+            _ if reach == 0 => (0, strips.min((batch * lines * width).div_ceil(PIECE_PIXELS)).min(PIECES.max(batch.min(2 * PIECES)))),
+            _ => {
+                let sample = lines * width;
+                let parts = PIECES.div_ceil(batch).min(sample / PIECE_PIXELS.max(2 * reach)).clamp(1, strips / batch);
+                if parts > 1 { (parts, batch * parts) } else { (0, batch.min(4 * PIECES)) }
+            }
+        };
+        let pixels = batch * lines * width;
+        let each = plan.weights() * bytes;
+        let tasks = if plan.parts > 1 { plan.pieces.div_ceil(2) } else { plan.pieces };
+        plan.slots = tasks.min(PIECES).min(PARTIAL_BYTES / each.max(1)).min(pixels / PARTIAL_PIXELS).max(1);
+        plan
+    }
+
+    /// How far, in pixels, a strip adds to what lies around it.
+    fn reach(&self) -> usize {
+        let [kz, ky, kx] = self.first.kernel.map(|k| k / 2);
+        (kz * self.extents[1] + ky) * self.extents[2] + kx
+    }
+
+    /// Multiplications by weights at a pixel, with the hidden channels filled up to whole vectors.
+    pub(super) fn weights(&self) -> usize {
+        self.partial_sizes().iter().sum()
+    }
+
+    /// Hidden channels, filled up to whole vectors.
+    pub(super) fn wide(&self) -> usize {
+        self.hidden.next_multiple_of(self.lanes)
+    }
+
+    /// Rows of the arrays that the first and the last product make or take.
+    pub(super) fn outer_rows(&self) -> (usize, usize) {
+        (self.inputs * self.first.count(), self.outputs * self.last.count())
+    }
+
+    /// Elements of the partial gradients of W_1, the middle weights together, W, and all biases.
+    pub(super) fn partial_sizes(&self) -> [usize; 4] {
+        let (rows_in, rows_out) = self.outer_rows();
+        let wide = self.wide();
+        [rows_in * wide, self.middle * self.hidden * wide, rows_out * wide, (self.middle + 1) * wide + self.outputs]
+    }
+
+    pub(super) fn strips(&self) -> usize {
+        match self.cut {
+            Cut::Line(parts) => self.batch * self.extents[0] * self.extents[1] * parts,
+            Cut::Sample(parts) => self.batch * parts,
+            Cut::Batch(parts) => parts,
+        }
+    }
+
+    pub(super) fn strip(&self, index: usize) -> Strip {
+        let lines = self.extents[0] * self.extents[1];
+        let width = self.extents[2];
+        match self.cut {
+            Cut::Line(parts) => {
+                let line = index / parts;
+                Strip { lines: line..line + 1, x: split(width, parts, index % parts) }
+            }
+            Cut::Sample(parts) => {
+                let (sample, within) = (index / parts, split(lines, parts, index % parts));
+                Strip { lines: sample * lines + within.start..sample * lines + within.end, x: 0..width }
+            }
+            Cut::Batch(parts) => {
+                let samples = split(self.batch, parts, index);
+                Strip { lines: samples.start * lines..samples.end * lines, x: 0..width }
+            }
+        }
+    }
+
+    /// Number of phases.
+    pub(super) fn phases(&self) -> usize {
+        if self.parts > 1 { 2 } else { 1 }
+    }
+
+    /// The pieces of a phase.
+    pub(super) fn tasks(&self, phase: usize) -> usize {
+        if self.parts > 1 { self.batch * if phase == 0 { self.parts.div_ceil(2) } else { self.parts / 2 } } else { self.pieces }
+    }
+
+    /// The strips of a task of a phase.
+    pub(super) fn task(&self, phase: usize, index: usize) -> Range<usize> {
+        let strips = self.strips();
+        if self.parts > 1 {
+            let each = self.tasks(phase) / self.batch;
+            let (sample, part) = (index / each, 2 * (index % each) + phase);
+            let per_sample = strips / self.batch;
+            let within = split(per_sample, self.parts, part);
+            sample * per_sample + within.start..sample * per_sample + within.end
+        } else if let Cut::Batch(_) = self.cut {
+            split(strips, self.pieces, index)
+        } else if self.reach() == 0 {
+            split(strips, self.pieces, index)
+        } else {
+            let samples = split(self.batch, self.pieces, index);
+            let per_sample = strips / self.batch;
+            samples.start * per_sample..samples.end * per_sample
+        }
+    }
+
+    /// Elements that a strip keeps for the adjoint.
+    pub(super) fn kept_of_strip(&self) -> usize {
+        (self.middle + 1) * self.hidden * self.pitch
+    }
+
+    /// Elements that all strips keep.
+    pub(crate) fn kept(&self) -> usize {
+        self.strips() * self.kept_of_strip()
+    }
+
+    /// Multiply-adds of one way.
+    pub(super) fn work(&self) -> usize {
+        let (rows_in, rows_out) = self.outer_rows();
+        let pixels = self.batch * self.extents.iter().product::<usize>();
+        self.hidden.saturating_mul(rows_in + rows_out + self.middle * self.hidden).saturating_mul(pixels)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use inn_core::Shape;
+
+    fn plan(batch: usize, spatial: &[usize], kernel: usize, hidden: usize) -> Plan {
+        let x = Shape::new(batch, 3, spatial).unwrap();
+        let first = Shape::new(hidden, 3, &[kernel; 3][..spatial.len()]).unwrap();
+        Plan::new(&StackShape { x, padding: kernel / 2, first, middle: 1, outputs: 2, transposed: true }, 16, 4)
+    }
+
+    /// Every pixel is in one strip, every strip in one task, and tasks of one phase do not meet.
+    #[test]
+    fn pieces_cover_the_batch_and_keep_apart() {
+        let extents: [&[usize]; 12] =
+            [&[], &[5], &[1000], &[8, 8], &[4, 4], &[32, 32], &[7, 50], &[3, 400], &[128, 96], &[9, 8, 7], &[20, 24, 24], &[2, 2, 300]];
+        for spatial in extents {
+            for (batch, kernel, hidden) in [(1, 3, 8), (1, 1, 128), (3, 5, 128), (16, 3, 33), (70, 1, 600), (2, 7, 600)] {
+                let p = plan(batch, spatial, kernel, hidden);
+                let lines = p.extents[0] * p.extents[1];
+                let mut seen = vec![0; p.batch * lines * p.extents[2]];
+                for phase in 0..p.phases() {
+                    let mut owner = vec![usize::MAX; seen.len()];
+                    for task in 0..p.tasks(phase) {
+                        for s in p.task(phase, task) {
+                            let strip = p.strip(s);
+                            assert!(strip.pixels() < p.pitch);
+                            for line in strip.lines.clone() {
+                                for x in strip.x.clone() {
+                                    let at = line * p.extents[2] + x;
+                                    seen[at] += 1;
+                                    let sample = line / lines;
+                                    let reach = p.reach();
+                                    let (low, high) = (at.saturating_sub(reach), at + reach);
+                                    let inside = sample * lines * p.extents[2]..(sample + 1) * lines * p.extents[2];
+                                    for near in low.max(inside.start)..(high + 1).min(inside.end) {
+                                        assert!(owner[near] == usize::MAX || owner[near] == task, "{spatial:?} {batch} {kernel}");
+                                        owner[near] = task;
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+                assert!(seen.iter().all(|&n| n == 1), "{spatial:?} {batch} {kernel} {hidden}");
+            }
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Matrix products on the arrays of a strip.
+
+use super::plan::Plan;
+use crate::conv::kernels::Kernels;
+use crate::conv::micro::{Panel, StoreOp};
+use crate::conv::outer::{Outer, Run, Turn};
+use crate::conv::plan::split;
+use crate::pool;
+use crate::simd::Element;
+use std::ops::Range;
+use std::sync::Mutex;
+
+/// Bytes of a row that a tile of the product covers: with a typical number of rows, what a tile reads stays in the first-level cache.
+const TILE_BYTES: usize = 192;
+
+/// Places of rows and vectors in the arrays of a strip, as the kernels take them.
+pub(super) struct Tables {
+    pitch: usize,
+    rows: Vec<usize>,
+    ops: Vec<StoreOp>,
+    first: Vec<u32>,
+    /// Vectors of a tile.
+    tile: usize,
+}
+
+impl Tables {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let (rows_in, rows_out) = plan.outer_rows();
+        let most = rows_in.max(rows_out).max(plan.hidden);
+        let vectors = plan.pitch / plan.lanes;
+        Self {
+            pitch: plan.pitch,
+            rows: (0..most).map(|row| row * plan.pitch).collect(),
+            ops: (0..vectors).map(|v| StoreOp { to: v * plan.lanes, mask: u32::MAX >> (32 - plan.lanes) }).collect(),
+            first: (0..=vectors as u32).collect(),
+            tile: (TILE_BYTES / (plan.lanes * plan.bytes)).max(1),
+        }
+    }
+}
+
+/// A matrix (rows, columns), packed in blocks of rows as [`Panel`] takes them.
+#[derive(Clone, Copy)]
+pub(super) struct Packed<'a, T> {
+    data: &'a [T],
+    rows: usize,
+    columns: usize,
+}
+
+/// Where the elements of a matrix lie: `(m, k)` at `m * row + k * column`.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a, T> {
+    pub(super) from: &'a [T],
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) row: usize,
+    pub(super) column: usize,
+}
+
+impl<'a, T> Source<'a, T> {
+    /// A matrix as it is stored, row by row.
+    pub(super) fn plain(from: &'a [T], rows: usize, columns: usize) -> Self {
+        Self { from, rows, columns, row: columns, column: 1 }
+    }
+
+    /// The transpose of a matrix that is stored row by row.
+    pub(super) fn turned(from: &'a [T], rows: usize, columns: usize) -> Self {
+        Self { from, rows, columns, row: 1, column: rows }
+    }
+}
+
+/// Packs matrices one after the other; `to` has an element for each of theirs.
+pub(super) fn pack<'a, T: Element>(kernels: &Kernels<T>, alone: bool, sources: &[Source<'_, T>], to: &'a mut [T]) -> Vec<Packed<'a, T>> {
+    let mut rest = &mut *to;
+    let mut blocks = Vec::new();
+    for source in sources {
+        let count = source.rows.div_ceil(kernels.panel.len());
+        for block in 0..count {
+            let range = split(source.rows, count, block);
+            let (part, after) = std::mem::take(&mut rest).split_at_mut(range.len() * source.columns);
+            rest = after;
+            blocks.push(Mutex::new((part, range, source)));
+        }
+    }
+    pool::each(blocks.len(), alone, |i| {
+        if let Ok(mut block) = blocks[i].lock() {
+            let (to, range, source) = &mut *block;
+            fill(to, range.clone(), source);
+        }
+    });
+    drop(blocks);
+    let mut rest = &*to;
+    let mut packed = Vec::with_capacity(sources.len());
+    for source in sources {
+        let (data, after) = rest.split_at(source.rows * source.columns);
+        rest = after;
+        packed.push(Packed { data, rows: source.rows, columns: source.columns });
+    }
+    packed
+}
+
+/// Packs a block of rows.
+fn fill<T: Element>(to: &mut [T], range: Range<usize>, s: &Source<'_, T>) {
+    let height = range.len();
+    if s.row == 1 {
+        for (k, to) in to.chunks_exact_mut(height).enumerate() {
+            let start = range.start + k * s.column;
+            to.copy_from_slice(&s.from[start..start + height]);
+        }
+    } else {
+        for (m, r) in range.enumerate() {
+            for (k, &value) in s.from[r * s.row..r * s.row + s.columns].iter().enumerate() {
+                to[k * height + m] = value;
+            }
+        }
+    }
+}
+
+impl<T: Element> Packed<'_, T> {
+    /// `to = A b` for the first `vectors` vectors of the rows of `b`.
+    ///
+    /// # Safety
+    /// `b` and `to` must be arrays of a strip with as many rows as A has columns and rows, `b` followed by
+    /// [`SLACK`](crate::conv::plan::SLACK) readable elements, and nothing else may access `to` meanwhile.
+    pub(super) unsafe fn times(&self, kernels: &Kernels<T>, tables: &Tables, b: *const T, vectors: usize, to: *mut T) {
+        let blocks = self.rows.div_ceil(kernels.panel.len());
+        // A tile of `b` stays in the cache while all of A passes; few rows are better served by long tiles.
+        let tile = if self.rows > kernels.panel.len() { tables.tile } else { vectors };
+        let lanes = kernels.lanes;
+        let mut v = 0;
+        while v < vectors {
+            let count = tile.min(vectors - v);
+            for block in 0..blocks {
+                let range = split(self.rows, blocks, block);
+                // SAFETY: the caller's promise; the block lies within A.
+                unsafe {
+                    let panel = Panel {
+                        a: self.data.as_ptr().add(range.start * self.columns),
+                        b: b.add(v * lanes),
+                        off: &tables.rows[..self.columns],
+                        vectors: count,
+                        ops: &tables.ops,
+                        first: &tables.first,
+                        step: 1,
+                        to: to.add(range.start * tables.pitch + v * lanes),
+                        row: tables.pitch,
+                        accumulate: false,
+                    };
+                    (kernels.panel[range.len() - 1])(&panel);
+                }
+            }
+            v += count;
+        }
+    }
+}
+
+/// Turns an array of `rows` rows so that vectors run over the rows: `[group of rows][pixel][row of the group]`, filled up with zeros.
+///
+/// # Safety
+/// `from` must be an array of a strip, and `to` have room for as many groups.
+pub(super) unsafe fn turn<T: Element>(kernels: &Kernels<T>, tables: &Tables, from: *const T, rows: usize, pixels: usize, to: *mut T) {
+    let lanes = kernels.lanes;
+    for r in (0..rows).step_by(lanes) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let turn = Turn {
+                from: from.add(r * tables.pitch),
+                from_row: tables.pitch,
+                rows: lanes.min(rows - r),
+                columns: pixels,
+                to: to.add(r * pixels),
+                to_row: lanes,
+                pad: true,
+                accumulate: false,
+            };
+            (kernels.turn)(&turn);
+        }
+    }
+}
+
+/// `to[m][j] += sum over pixels of a[m] b[j]`, for the `rows` rows of the array `a` and the turned array `b` of `width` rows (a multiple of
+/// the lanes); rows of `to` are `width` apart.
+///
+/// # Safety
+/// As [`turn`]; nothing else may access `to` meanwhile.
+pub(super) unsafe fn outer<T: Element>(
+    kernels: &Kernels<T>,
+    tables: &Tables,
+    (a, rows): (*const T, usize),
+    (b, width): (*const T, usize),
+    pixels: usize,
+    to: *mut T,
+) {
+    let lanes = kernels.lanes;
+    let groups = width / lanes;
+    let blocks = rows.div_ceil(kernels.outer.len());
+    let tile = if rows > kernels.outer.len() { tables.tile } else { groups };
+    let places: [usize; 64] = std::array::from_fn(|g| g * pixels * lanes);
+    let mut j = 0;
+    while j < groups {
+        let count = tile.min(groups - j).min(places.len());
+        for block in 0..blocks {
+            let range = split(rows, blocks, block);
+            // SAFETY: the caller's promise.
+            unsafe {
+                let outer = Outer {
+                    a: a.add(range.start * tables.pitch),
+                    a_off: &tables.rows[..range.len()],
+                    b: b.add(j * pixels * lanes),
+                    b_off: &places[..count],
+                    runs: &[Run { a: 0, b: 0, len: pixels }],
+                    to: to.add(range.start * width + j * lanes),
+                    row: width,
+                };
+                (kernels.outer[range.len() - 1].0)(&outer);
+            }
+        }
+        j += count;
+    }
+}
