@@ -269,6 +269,33 @@ pub trait Backend: Clone + Send + Sync + 'static {
         let _ = (stack, kept, gout, gx, weights);
         Err(Error::backend(self.name(), "expected a backend that takes a fused stack"))
     }
+
+    /// [`stack`](Self::stack) within one state: `state` binds two disjoint windows, that which is read as the first input and that to which
+    /// the output is added.
+    ///
+    /// # Errors
+    /// As [`stack`](Self::stack).
+    fn stack_add<A: Pointwise>(&self, stack: &Stack<'_, Self, A>, state: &mut Update<'_, Self>) -> Result<()> {
+        let _ = (stack, state);
+        Err(Error::backend(self.name(), "expected a backend that takes a fused stack"))
+    }
+
+    /// [`stack_add`](Self::stack_add) and its adjoint in one pass that keeps no hidden values: `cotangent` binds the window of the first
+    /// input's cotangent, which is added to, and that of the output's, which is read; `gx` are those of the other inputs.
+    ///
+    /// # Errors
+    /// As [`stack`](Self::stack).
+    fn stack_pull<A: Pointwise>(
+        &self,
+        stack: &Stack<'_, Self, A>,
+        state: &mut Update<'_, Self>,
+        cotangent: &mut Update<'_, Self>,
+        gx: &mut [ViewMut<'_, Self>],
+        weights: &mut Update<'_, Self>,
+    ) -> Result<()> {
+        let _ = (stack, state, cotangent, gx, weights);
+        Err(Error::backend(self.name(), "expected a backend that takes a fused stack"))
+    }
 }
 
 /// A backend whose buffers lie in the host's memory, so that arrays move in and out without a copy.

@@ -1,11 +1,11 @@
 //! The contract of a conditioner: the network inside a coupling, which need not be invertible.
 
 use crate::backend::Backend;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::layer::{Facts, Gradients, Inputs};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
-use crate::view::{View, ViewMut};
+use crate::view::{Update, View, ViewMut};
 use std::ops::Range;
 
 /// A differentiable map N(x; θ, conditions), such as the residual block of a coupling.
@@ -33,6 +33,35 @@ pub trait Conditioner: Send + Sync {
     /// [`forward`](Self::forward) for those who need no [`vjp`](Self::vjp): saves nothing where that is cheaper.
     fn evaluate<B: Backend>(&self, at: &Inputs<'_, B>, x: View<'_, B>, out: &mut ViewMut<'_, B>) -> Result<()> {
         self.forward(at, x, out).map(drop)
+    }
+
+    /// Whether the backend lets the conditioner add its output to a state without storing it, for an x of this shape:
+    /// [`add_to`](Self::add_to), [`add_and_vjp`](Self::add_and_vjp).
+    ///
+    /// # Errors
+    /// Operands that the call does not bring.
+    fn adds<B: Backend>(&self, at: &Inputs<'_, B>, x: Shape) -> Result<bool> {
+        let _ = (at, x);
+        Ok(false)
+    }
+
+    /// Adds N(x) to a window of the state that x lies in: `state` binds x and what is added to. Only where it [`adds`](Self::adds).
+    fn add_to<B: Backend>(&self, at: &Inputs<'_, B>, state: &mut Update<'_, B>) -> Result<()> {
+        let _ = state;
+        Err(Error::backend(at.backend().name(), "expected a conditioner that adds in place"))
+    }
+
+    /// [`add_to`](Self::add_to) and [`vjp`](Self::vjp) in one pass, without saved values: `cotangent` binds the cotangent of x, which is
+    /// added to, and that of the output.
+    fn add_and_vjp<B: Backend>(
+        &self,
+        at: &Inputs<'_, B>,
+        state: &mut Update<'_, B>,
+        cotangent: &mut Update<'_, B>,
+        grads: &mut Gradients<'_, B>,
+    ) -> Result<()> {
+        let _ = (state, cotangent, grads);
+        Err(Error::backend(at.backend().name(), "expected a conditioner that adds in place"))
     }
 
     /// The adjoint of the Jacobian at x: `gx += (∂N/∂x)ᵀ gout`, and the same into `grads` for parameters and conditions. `gout` may be
@@ -82,6 +111,21 @@ impl<N: Conditioner> Conditioner for Box<N> {
     }
     fn evaluate<B: Backend>(&self, at: &Inputs<'_, B>, x: View<'_, B>, out: &mut ViewMut<'_, B>) -> Result<()> {
         (**self).evaluate(at, x, out)
+    }
+    fn adds<B: Backend>(&self, at: &Inputs<'_, B>, x: Shape) -> Result<bool> {
+        (**self).adds(at, x)
+    }
+    fn add_to<B: Backend>(&self, at: &Inputs<'_, B>, state: &mut Update<'_, B>) -> Result<()> {
+        (**self).add_to(at, state)
+    }
+    fn add_and_vjp<B: Backend>(
+        &self,
+        at: &Inputs<'_, B>,
+        state: &mut Update<'_, B>,
+        cotangent: &mut Update<'_, B>,
+        grads: &mut Gradients<'_, B>,
+    ) -> Result<()> {
+        (**self).add_and_vjp(at, state, cotangent, grads)
     }
     fn vjp<B: Backend>(
         &self,

@@ -9,7 +9,7 @@ use crate::params::{Layout, Params};
 use crate::primitive::{ConvKind, Primitive};
 use crate::scalar::Element;
 use crate::shape::Shape;
-use crate::stack::{Pointwise, Stack, StackPass, StackShape};
+use crate::stack::{Pointwise, Stack, StackPass, StackShape, in_place};
 use crate::tensor::Tensor;
 use crate::traced::describe_zip;
 use crate::view::{Update, View, ViewMut};
@@ -266,6 +266,23 @@ impl<B: Backend> Backend for Plan<B> {
         _: &mut Update<'_, Self>,
     ) -> Result<()> {
         self.note(stack.primitive(StackPass::Adjoint)?);
+        Ok(())
+    }
+
+    fn stack_add<A: Pointwise>(&self, stack: &Stack<'_, Self, A>, state: &mut Update<'_, Self>) -> Result<()> {
+        self.note(in_place(stack, state, StackPass::Map)?);
+        Ok(())
+    }
+
+    fn stack_pull<A: Pointwise>(
+        &self,
+        stack: &Stack<'_, Self, A>,
+        state: &mut Update<'_, Self>,
+        _: &mut Update<'_, Self>,
+        _: &mut [ViewMut<'_, Self>],
+        _: &mut Update<'_, Self>,
+    ) -> Result<()> {
+        self.note(in_place(stack, state, StackPass::Both)?);
         Ok(())
     }
 }

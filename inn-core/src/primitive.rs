@@ -93,7 +93,7 @@ impl Primitive {
             Self::Conv { kind: ConvKind::Weight, .. } => "conv_weight".into(),
             Self::Squeeze { .. } => "squeeze".into(),
             Self::Reflect { .. } => "reflect".into(),
-            Self::Stack { pass: StackPass::Adjoint, .. } => "stack_vjp".into(),
+            Self::Stack { pass: StackPass::Adjoint | StackPass::Both, .. } => "stack_vjp".into(),
             Self::Stack { .. } => "stack".into(),
             Self::Alloc { .. } => "alloc".into(),
             Self::Upload { .. } => "upload".into(),
@@ -120,7 +120,7 @@ impl Primitive {
             Self::Squeeze { squeeze: Squeeze::Haar, x, .. } => 2 * x.rank() * x.len(),
             Self::Reflect { count, x } => 4 * count * x.len(),
             Self::Stack { pass, shape } => {
-                let passes = if pass == StackPass::Adjoint { 2 } else { 1 };
+                let passes = passes(pass);
                 passes * 2 * shape.weights() * shape.x.batch() * shape.x.pixels()
             }
             _ => 0,
@@ -134,7 +134,7 @@ impl Primitive {
             Self::Conv { x, w, y, .. } => x.len() + w.len() + y.len(),
             Self::Squeeze { x, .. } | Self::Reflect { x, .. } => 2 * x.len(),
             Self::Stack { pass, shape } => {
-                let passes = if pass == StackPass::Adjoint { 2 } else { 1 };
+                let passes = passes(pass);
                 passes * (shape.x.len() + shape.outputs * shape.x.batch() * shape.x.pixels() + shape.weights())
             }
             Self::Alloc { .. } => 0,
@@ -145,5 +145,14 @@ impl Primitive {
     /// Work that a device carries out, as opposed to bookkeeping of storage.
     pub fn is_dispatch(&self) -> bool {
         !matches!(self, Self::Alloc { .. } | Self::Upload { .. } | Self::Read { .. })
+    }
+}
+
+/// How often a pass multiplies by the weights.
+fn passes(pass: StackPass) -> usize {
+    match pass {
+        StackPass::Map | StackPass::Keep => 1,
+        StackPass::Adjoint => 2,
+        StackPass::Both => 3,
     }
 }

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::primitive::Primitive;
 use crate::scalar::Scalar;
 use crate::shape::Shape;
-use crate::view::View;
+use crate::view::{Update, View};
 
 /// A pointwise function with its derivative, as a type that a backend can compile into a fused kernel.
 pub trait Pointwise: Copy + Send + Sync + 'static {
@@ -73,8 +73,10 @@ pub enum StackPass {
     Map,
     /// The same, keeping what the adjoint needs.
     Keep,
-    /// The cotangents of x and of all weights.
+    /// The cotangents of x and of all weights, from what was kept.
     Adjoint,
+    /// The map once more together with its adjoint, keeping nothing.
+    Both,
 }
 
 /// The shapes of a [`Stack`].
@@ -108,13 +110,29 @@ impl StackShape {
 }
 
 impl<B: Backend, A> Stack<'_, B, A> {
-    /// The shapes. Answers an error where the parts do not fit together.
+    /// The shapes.
+    ///
+    /// # Errors
+    /// Parts that do not fit together.
     pub fn shape(&self) -> Result<StackShape> {
+        self.shape_after(&[])
+    }
+
+    /// The shapes of a stack that reads `kept`, a window of the state that it changes, before its other inputs
+    /// ([`Backend::stack_add`]).
+    ///
+    /// # Errors
+    /// As [`shape`](Self::shape).
+    pub fn shape_in_place(&self, kept: Shape) -> Result<StackShape> {
+        self.shape_after(&[kept])
+    }
+
+    fn shape_after(&self, before: &[Shape]) -> Result<StackShape> {
         let refuse = |what: &str| crate::error::Error::backend("stack", format!("expected {what}"));
-        let Some(x) = self.inputs.first().map(View::shape) else { return Err(refuse("at least one input")) };
-        let channels = self.inputs.iter().map(|v| v.shape().channels()).sum();
-        let alike = |v: &View<'_, B>| v.shape().batch() == x.batch() && v.shape().extents() == x.extents();
-        if !self.inputs.iter().all(alike) {
+        let inputs: Vec<Shape> = before.iter().copied().chain(self.inputs.iter().map(View::shape)).collect();
+        let Some(&x) = inputs.first() else { return Err(refuse("at least one input")) };
+        let channels = inputs.iter().map(|s| s.channels()).sum();
+        if !inputs.iter().all(|s| s.batch() == x.batch() && s.extents() == x.extents()) {
             return Err(refuse("inputs of equal batch and extents"));
         }
         let first = self.first.weight.shape();
@@ -142,7 +160,17 @@ impl<B: Backend, A> Stack<'_, B, A> {
     }
 
     /// The description of a pass.
+    ///
+    /// # Errors
+    /// As [`shape`](Self::shape).
     pub fn primitive(&self, pass: StackPass) -> Result<Primitive> {
         Ok(Primitive::Stack { pass, shape: self.shape()? })
     }
+}
+
+/// The description of a pass within a state; see [`Backend::stack_add`].
+pub(crate) fn in_place<B: Backend, A>(stack: &Stack<'_, B, A>, state: &Update<'_, B>, pass: StackPass) -> Result<Primitive> {
+    let kept = state.windows().first().map(|w| w.shape);
+    let kept = kept.ok_or_else(|| crate::error::Error::backend("stack", "expected the windows of an input and of an output"))?;
+    Ok(Primitive::Stack { pass, shape: stack.shape_in_place(kept)? })
 }

@@ -6,7 +6,7 @@ use crate::kernel::{Kernel, MAX_OPERANDS, UNIFORMS};
 use crate::primitive::{ConvKind, Primitive};
 use crate::scalar::Scalar;
 use crate::shape::{Shape, Window};
-use crate::stack::{Affine, Last, Pointwise, Stack, StackPass, StackShape};
+use crate::stack::{Affine, Last, Pointwise, Stack, StackPass, StackShape, in_place};
 use crate::view::{Access, Update, View, ViewMut};
 use std::cell::Cell;
 use std::fmt;
@@ -151,14 +151,13 @@ fn inner_mut<'a, B: Backend>(y: &'a mut ViewMut<'_, Traced<B>>) -> Result<ViewMu
     ViewMut::new(y.buffer_mut(), window)
 }
 
+fn inner_update<'a, B: Backend>(u: &'a mut Update<'_, Traced<B>>) -> Update<'a, B> {
+    let (access, windows): (_, Vec<Window>) = (u.access(), u.windows().to_vec());
+    Update::new(u.buffer_mut(), access, &windows)
+}
+
 fn inner_updates<'a, B: Backend>(updates: &'a mut [Update<'_, Traced<B>>]) -> Vec<Update<'a, B>> {
-    updates
-        .iter_mut()
-        .map(|u| {
-            let (access, windows): (_, Vec<Window>) = (u.access(), u.windows().to_vec());
-            Update::new(u.buffer_mut(), access, &windows)
-        })
-        .collect()
+    updates.iter_mut().map(inner_update).collect()
 }
 
 /// The same stack on the inner backend.
@@ -287,9 +286,29 @@ impl<B: Backend> Backend for Traced<B> {
     ) -> Result<()> {
         let primitive = stack.primitive(StackPass::Adjoint)?;
         let mut gx = gx.iter_mut().map(inner_mut).collect::<Result<Vec<_>>>()?;
-        let windows = weights.windows().to_vec();
-        let mut weights = Update::new(weights.buffer_mut(), Access::ReadWrite, &windows);
+        let mut weights = inner_update(weights);
         with_inner(stack, |stack| self.record(primitive, || self.inner.stack_vjp(stack, kept, inner_view(&gout)?, &mut gx, &mut weights)))
+    }
+
+    fn stack_add<A: Pointwise>(&self, stack: &Stack<'_, Self, A>, state: &mut Update<'_, Self>) -> Result<()> {
+        let primitive = in_place(stack, state, StackPass::Map)?;
+        with_inner(stack, |stack| self.record(primitive, || self.inner.stack_add(stack, &mut inner_update(state))))
+    }
+
+    fn stack_pull<A: Pointwise>(
+        &self,
+        stack: &Stack<'_, Self, A>,
+        state: &mut Update<'_, Self>,
+        cotangent: &mut Update<'_, Self>,
+        gx: &mut [ViewMut<'_, Self>],
+        weights: &mut Update<'_, Self>,
+    ) -> Result<()> {
+        let primitive = in_place(stack, state, StackPass::Both)?;
+        let mut gx = gx.iter_mut().map(inner_mut).collect::<Result<Vec<_>>>()?;
+        let (mut state, mut cotangent, mut weights) = (inner_update(state), inner_update(cotangent), inner_update(weights));
+        with_inner(stack, |stack| {
+            self.record(primitive, || self.inner.stack_pull(stack, &mut state, &mut cotangent, &mut gx, &mut weights))
+        })
     }
 }
 

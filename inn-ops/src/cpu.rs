@@ -221,6 +221,21 @@ impl<T: CpuElement> Backend for Cpu<T> {
         stack::vjp(stack, kept.as_slice(), &gout, gx, weights)
     }
 
+    fn stack_add<A: Pointwise>(&self, stack: &Stack<'_, Self, A>, state: &mut Update<'_, Self>) -> Result<()> {
+        stack::add(stack, state)
+    }
+
+    fn stack_pull<A: Pointwise>(
+        &self,
+        stack: &Stack<'_, Self, A>,
+        state: &mut Update<'_, Self>,
+        cotangent: &mut Update<'_, Self>,
+        gx: &mut [ViewMut<'_, Self>],
+        weights: &mut Update<'_, Self>,
+    ) -> Result<()> {
+        stack::pull(stack, state, cotangent, gx, weights)
+    }
+
     fn reflect(&self, dir: Direction, v: View<'_, Self>, x: &mut ViewMut<'_, Self>) -> Result<bool> {
         let window = x.window();
         reflect::reflect(dir, v.buffer().as_slice(), v.window(), x.buffer_mut().as_mut_slice(), window)?;

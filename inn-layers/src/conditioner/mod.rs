@@ -11,7 +11,7 @@ pub use residual_block::{Head, ResidualBlock, ResidualConfig};
 pub use resnet::{ResNet, ResNetConfig};
 pub use symmetric::{SymmetricBlock, SymmetricConfig};
 
-use inn_core::{Backend, Conditioner, Facts, Gradients, Inputs, Result, Saved, Scope, Shape, View, ViewMut};
+use inn_core::{Backend, Conditioner, Facts, Gradients, Inputs, Result, Saved, Scope, Shape, Update, View, ViewMut};
 
 /// What a conditioner is built for: the channels on both of its sides, and what else it reads.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -104,6 +104,21 @@ impl Conditioner for Net {
     }
     fn evaluate<B: Backend>(&self, at: &Inputs<'_, B>, x: View<'_, B>, out: &mut ViewMut<'_, B>) -> Result<()> {
         each!(self, net => net.evaluate(at, x, out))
+    }
+    fn adds<B: Backend>(&self, at: &Inputs<'_, B>, x: Shape) -> Result<bool> {
+        each!(self, net => net.adds(at, x))
+    }
+    fn add_to<B: Backend>(&self, at: &Inputs<'_, B>, state: &mut Update<'_, B>) -> Result<()> {
+        each!(self, net => net.add_to(at, state))
+    }
+    fn add_and_vjp<B: Backend>(
+        &self,
+        at: &Inputs<'_, B>,
+        state: &mut Update<'_, B>,
+        cotangent: &mut Update<'_, B>,
+        grads: &mut Gradients<'_, B>,
+    ) -> Result<()> {
+        each!(self, net => net.add_and_vjp(at, state, cotangent, grads))
     }
     fn vjp<B: Backend>(
         &self,

@@ -3,9 +3,11 @@
 use super::Ports;
 use super::convolution::{Convolution, activated};
 use inn_core::kernel::UNIFORMS;
+use inn_core::primitive::Primitive;
+use inn_core::stack::{Affine, Last, Pointwise, Stack, StackPass};
 use inn_core::{
-    Backend, Conditioner, Conv, Error, Facts, Gradients, Init, Inputs, Kernel, Param, Result, Saved, Scalar, Scope, Shape, Tensor, View,
-    ViewMut, Write,
+    Access, Backend, Conditioner, Conv, Error, Facts, Gradients, Init, Inputs, Kernel, Param, Result, Saved, Scalar, Scope, Shape, Tensor,
+    Update, View, ViewMut, Write,
 };
 use inn_ops::Activation;
 
@@ -68,6 +70,48 @@ impl SymmetricBlock {
     }
 }
 
+/// F(Q) as one stack: -α ρ is its activation, and W serves both ways.
+struct Parts<'a, B: Backend> {
+    first: Affine<'a, B>,
+    padding: usize,
+    force: Force,
+}
+
+impl<B: Backend> Parts<'_, B> {
+    fn stack(&self) -> Stack<'_, B, Force> {
+        let last = Last::Transposed(self.first.weight);
+        Stack { activation: self.force, inputs: &[], padding: self.padding, first: self.first, middle: &[], skip: false, last }
+    }
+}
+
+impl SymmetricBlock {
+    fn parts<'a, B: Backend>(&self, at: &Inputs<'a, B>) -> Result<Parts<'a, B>> {
+        let first = Affine { weight: at.param(self.convolution.weight())?, bias: at.param(self.bias)? };
+        Ok(Parts { first, padding: self.convolution.conv().padding, force: Force { alpha: self.alpha, activation: self.activation } })
+    }
+}
+
+/// to += 2 from, two windows of one buffer by their numbers.
+fn add_twice<B: Backend>(backend: &B, lanes: &mut Update<'_, B>, [from, to]: [usize; 2]) -> Result<()> {
+    let (Some(&from), Some(&to)) = (lanes.windows().get(from), lanes.windows().get(to)) else {
+        return Err(Error::backend(backend.name(), format!("expected two windows, got {:?}", lanes.windows())));
+    };
+    let update = Update::new(lanes.buffer_mut(), Access::ReadWrite, &[from, to]);
+    backend.zip(&AddTwice, from.shape, &[], &mut [update], &mut [], &mut [])
+}
+
+/// y += 2 x.
+#[derive(Clone, Copy)]
+struct AddTwice;
+impl Kernel for AddTwice {
+    const READ: usize = 0;
+    const UPDATE: usize = 2;
+    #[inline(always)]
+    fn eval<T: Scalar>(&self, _: &[T; UNIFORMS], _: &[T], update: &mut [T], _: &mut [T], _: &mut [T]) {
+        update[1] = update[1] + (update[0] + update[0]);
+    }
+}
+
 impl Conditioner for SymmetricBlock {
     fn check(&self, facts: Facts<'_>, input: Shape) -> Result<Shape> {
         facts.param(self.bias)?;
@@ -92,6 +136,30 @@ impl Conditioner for SymmetricBlock {
         backend.zip(&Double, domain, &[x], &mut [out.set()], &mut [], &mut [])?;
         self.convolution.transposed(at, force.view(), out, Write::Add)?;
         Ok(Saved(vec![y]))
+    }
+
+    fn adds<B: Backend>(&self, at: &Inputs<'_, B>, x: Shape) -> Result<bool> {
+        let shape = self.parts(at)?.stack().shape_in_place(x)?;
+        Ok(self.convolution.conv().stride == 1 && at.backend().takes(&Primitive::Stack { pass: StackPass::Both, shape }))
+    }
+
+    fn add_to<B: Backend>(&self, at: &Inputs<'_, B>, state: &mut Update<'_, B>) -> Result<()> {
+        at.backend().stack_add(&self.parts(at)?.stack(), state)?;
+        add_twice(at.backend(), state, [0, 1])
+    }
+
+    fn add_and_vjp<B: Backend>(
+        &self,
+        at: &Inputs<'_, B>,
+        state: &mut Update<'_, B>,
+        cotangent: &mut Update<'_, B>,
+        grads: &mut Gradients<'_, B>,
+    ) -> Result<()> {
+        let weight = self.convolution.weight();
+        let mut weights = grads.theta.update(&[weight, self.bias, weight])?;
+        at.backend().stack_pull(&self.parts(at)?.stack(), state, cotangent, &mut [], &mut weights)?;
+        add_twice(at.backend(), state, [0, 1])?;
+        add_twice(at.backend(), cotangent, [1, 0])
     }
 
     fn vjp<B: Backend>(
@@ -139,6 +207,17 @@ impl Kernel for Force {
     fn eval<T: Scalar>(&self, u: &[T; UNIFORMS], read: &[T], update: &mut [T], _: &mut [T], _: &mut [T]) {
         update[0] = update[0] + read[0];
         update[1] = u[0] * self.activation.value(update[0]);
+    }
+}
+
+impl Pointwise for Force {
+    #[inline(always)]
+    fn value<T: Scalar>(&self, x: T) -> T {
+        T::constant(-self.alpha) * self.activation.value(x)
+    }
+    #[inline(always)]
+    fn derivative<T: Scalar>(&self, x: T) -> T {
+        T::constant(-self.alpha) * self.activation.derivative(x)
     }
 }
 

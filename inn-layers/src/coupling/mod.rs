@@ -49,6 +49,40 @@ impl<N: Conditioner, F: Transform> Coupling<N, F> {
         inn_core::conditioner::tiles(&self.conditioner, at, x.channels(self.kept.clone()), out, save)
     }
 
+    /// (a, s) of a transform that only adds, where the conditioner can add in place.
+    fn sum<B: Backend>(&self, dir: Direction, at: &Inputs<'_, B>, x: Shape) -> Result<Option<(f64, f64)>> {
+        match F::sum(dir) {
+            Some(sum) if self.conditioner.adds(at, x.with_channels(self.kept.len()))? => Ok(Some(sum)),
+            _ => Ok(None),
+        }
+    }
+
+    /// x -> a x + s c = s (s a x + c), the conditioner adding c where x lies.
+    fn add<B: Backend>(&self, (a, s): (f64, f64), at: &Inputs<'_, B>, x: &mut ViewMut<'_, B>) -> Result<()> {
+        let backend = at.backend();
+        scale(backend, s * a, &mut x.channels(self.moved.clone()))?;
+        self.conditioner.add_to(at, &mut x.update_channels(&[self.kept.clone(), self.moved.clone()]))?;
+        scale(backend, s, &mut x.channels(self.moved.clone()))
+    }
+
+    /// The way back, y -> a' y + s' c, with the cotangents of the map taken, gx = a gy and gc = s gy.
+    fn add_back<B: Backend>(
+        &self,
+        [(a, s), (a_back, s_back)]: [(f64, f64); 2],
+        at: &Inputs<'_, B>,
+        y: &mut ViewMut<'_, B>,
+        gy: &mut ViewMut<'_, B>,
+        grads: &mut Gradients<'_, B>,
+    ) -> Result<()> {
+        let backend = at.backend();
+        let (moved, lanes) = (self.moved.clone(), [self.kept.clone(), self.moved.clone()]);
+        scale(backend, s_back * a_back, &mut y.channels(moved.clone()))?;
+        scale(backend, s, &mut gy.channels(moved.clone()))?;
+        self.conditioner.add_and_vjp(at, &mut y.update_channels(&lanes), &mut gy.update_channels(&lanes), grads)?;
+        scale(backend, s_back, &mut y.channels(moved.clone()))?;
+        scale(backend, s * a, &mut gy.channels(moved))
+    }
+
     fn coefficients<B: Backend>(&self, backend: &B, tile: Shape) -> Result<Tensor<B>> {
         Tensor::scratch(backend, tile.with_channels(self.moved.len() * F::OUTPUTS))
     }
@@ -76,6 +110,9 @@ impl<N: Conditioner, F: Transform> Invertible for Coupling<N, F> {
 
     fn map<B: Backend>(&self, dir: Direction, at: &Inputs<'_, B>, x: &mut ViewMut<'_, B>, logdet: &mut ViewMut<'_, B>) -> Result<()> {
         let backend = at.backend();
+        if let Some(sum) = self.sum(dir, at, x.shape())? {
+            return self.add(sum, at, x);
+        }
         for tile in self.tiles(at, x.view(), false)? {
             let mut x = x.samples(tile.clone());
             let mut out = self.coefficients(backend, x.shape())?;
@@ -101,6 +138,9 @@ impl<N: Conditioner, F: Transform> Invertible for Coupling<N, F> {
         grads: &mut Gradients<'_, B>,
     ) -> Result<()> {
         let backend = at.backend();
+        if let (Some(sum), Some(back)) = (self.sum(dir, at, y.shape())?, F::sum(dir.flip())) {
+            return self.add_back([sum, back], at, y, gy, grads);
+        }
         for tile in self.tiles(at, y.view(), true)? {
             let at = at.tile(tile.clone());
             let (mut y, mut gy) = (y.samples(tile.clone()), gy.samples(tile.clone()));
@@ -121,6 +161,15 @@ impl<N: Conditioner, F: Transform> Invertible for Coupling<N, F> {
         }
         Ok(())
     }
+}
+
+/// x = a x for a = ±1.
+fn scale<B: Backend>(backend: &B, a: f64, x: &mut ViewMut<'_, B>) -> Result<()> {
+    if a == 1.0 {
+        return Ok(());
+    }
+    let domain = x.shape();
+    backend.zip(&inn_core::kernel::blas::Scale(a), domain, &[], &mut [x.update()], &mut [], &mut [])
 }
 
 #[derive(Clone, Copy)]

@@ -10,6 +10,12 @@ pub trait Transform: Copy + Send + Sync + 'static {
     /// Whether the log-determinant can differ from 0.
     const HAS_LOGDET: bool;
 
+    /// (a, s) where the map is x -> a x + s c with s = ±1: a conditioner may then add its output to the state without storing it.
+    fn sum(dir: Direction) -> Option<(f64, f64)> {
+        let _ = dir;
+        None
+    }
+
     /// Maps `moved` and returns its log-derivative, in the direction taken.
     fn map<T: Scalar>(&self, dir: Direction, out: &[T], moved: &mut T) -> T;
 
@@ -78,6 +84,10 @@ impl Transform for Additive {
     const OUTPUTS: usize = 1;
     const HAS_LOGDET: bool = false;
 
+    fn sum(dir: Direction) -> Option<(f64, f64)> {
+        Some((1.0, dir.sign()))
+    }
+
     #[inline(always)]
     fn map<T: Scalar>(&self, dir: Direction, out: &[T], moved: &mut T) -> T {
         *moved = match dir {
@@ -103,6 +113,10 @@ pub struct Leapfrog;
 impl Transform for Leapfrog {
     const OUTPUTS: usize = 1;
     const HAS_LOGDET: bool = false;
+
+    fn sum(_: Direction) -> Option<(f64, f64)> {
+        Some((-1.0, 1.0))
+    }
 
     #[inline(always)]
     fn map<T: Scalar>(&self, _: Direction, out: &[T], moved: &mut T) -> T {

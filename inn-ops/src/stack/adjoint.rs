@@ -11,10 +11,10 @@
 //! Each task adds its strips to a partial gradient of the weights; those are added in their order at the end.
 
 use super::lines::{Image, Lines};
-use super::map::{SMALL, gather_all, packed_len};
+use super::map::{Common, packed_len};
 use super::plan::Plan;
 use super::pointwise::{Activate, Pull, Rows, SumRows};
-use super::product::{Source, Tables, outer, pack, turn};
+use super::product::{Source, outer, pack, turn};
 use super::{Ending, Weights};
 use crate::conv::kernels::Kernels;
 use crate::conv::outer::Turn;
@@ -22,15 +22,16 @@ use crate::conv::plan::{SLACK, split};
 use crate::conv::scratch::{Shared, with_buffer};
 use crate::cpu::CpuElement;
 use crate::pool;
-use crate::simd;
 use inn_core::stack::Pointwise;
 use std::sync::Mutex;
 
-/// Elements of a thread's arrays: rows of the output's cotangent or of x, three of hidden channels, and turned ones.
-pub(super) fn thread_len(plan: &Plan) -> usize {
+/// Elements of a thread's arrays: rows of the output's cotangent or of x, three of hidden channels, those that were not kept, and turned
+/// ones.
+pub(super) fn thread_len(plan: &Plan, kept: bool) -> usize {
     let (rows_in, rows_out) = plan.outer_rows();
     let turned = plan.wide() * plan.pitch;
-    (rows_in.max(rows_out) + 3 * plan.hidden) * plan.pitch + SLACK + turned + SLACK
+    let own = if kept { 0 } else { plan.kept_of_strip() };
+    (rows_in.max(rows_out) + 3 * plan.hidden) * plan.pitch + own + SLACK + turned + SLACK
 }
 
 /// Elements of all partial gradients.
@@ -85,101 +86,119 @@ impl<'a, T: CpuElement> Sums<'a, T> {
     }
 }
 
+/// Where the hidden values come from.
+pub(super) enum Hidden<'a, T> {
+    /// The forward pass kept them.
+    Kept(&'a [T]),
+    /// They are computed again, and the output is added to an image on the way.
+    Again(Image<T>),
+}
+
 /// Runs the adjoint and hands the gradients of the weights, one after the other in the order W_1, b_1, W_2, b_2, .., W (, b), to `write` as a
 /// function that adds them to a slice.
 ///
 /// # Safety
-/// As [`map`](super::map::map), for `gx` as outputs; `kept` is what the forward pass of the same plan kept.
+/// As [`map`](super::map::map), for `gx` as outputs; what was kept is what the forward pass of the same plan kept.
 pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
     plan: &Plan,
     rho: A,
     weights: &Weights<'_, T>,
     (inputs, gx): (&[Image<T>], &[Image<T>]),
     gout: Image<T>,
-    kept: &[T],
+    hidden: Hidden<'_, T>,
     mut write: impl FnMut(usize, &dyn Fn(&mut [T])),
 ) {
-    let level = simd::level();
-    let kernels = T::kernels(level);
-    let tables = Tables::new(plan);
+    let common = Common::new(plan, rho, weights);
+    let (level, kernels, tables, alone) = (common.level, common.kernels, &common.tables, common.alone);
     let (rows_in, rows_out) = plan.outer_rows();
-    let (hidden, wide) = (plan.hidden, plan.wide());
+    let (n, wide) = (plan.hidden, plan.wide());
     let [size_first, size_middle, size_last, size_bias] = plan.partial_sizes();
-    let alone = plan.work() <= SMALL;
     let size = size_first + size_middle + size_last + size_bias;
     let start_last = size_first + size_middle;
     let start_bias = start_last + size_last;
-    with_buffer(packed_len(plan) + partials_len(plan), |buffer: &mut [T]| {
-        let (packed, partials) = buffer.split_at_mut(packed_len(plan));
+    let ways = if matches!(hidden, Hidden::Kept(_)) { 1 } else { 2 };
+    with_buffer(ways * packed_len(plan) + partials_len(plan), |buffer: &mut [T]| {
+        let (packed, partials) = buffer.split_at_mut(ways * packed_len(plan));
+        let (back, forth) = packed.split_at_mut(packed_len(plan));
         // W_1ᵀ, W_iᵀ and W (or the transpose of an affine one).
-        let mut sources = vec![Source::turned(weights.first.0, rows_in, hidden)];
-        sources.extend(weights.middle.iter().map(|(w, _)| Source::turned(w, hidden, hidden)));
+        let mut sources = vec![Source::turned(weights.first.0, rows_in, n)];
+        sources.extend(weights.middle.iter().map(|(w, _)| Source::turned(w, n, n)));
         sources.push(match weights.last {
-            Ending::Transposed(w) => Source::plain(w, hidden, rows_out),
-            Ending::Affine(w, _) => Source::turned(w, hidden, rows_out),
+            Ending::Transposed(w) => Source::plain(w, n, rows_out),
+            Ending::Affine(w, _) => Source::turned(w, n, rows_out),
         });
-        let packed = pack(kernels, alone, &sources, packed);
+        let packed = pack(kernels, alone, &sources, back);
+        let forward = if ways == 2 { common.pack_forward(forth) } else { Vec::new() };
         let (first, middle, last) = (&packed[0], &packed[1..=plan.middle], &packed[plan.middle + 1]);
         let shared = Shared::new(partials);
         let slot = |phase: usize, slot: usize| {
-            with_buffer(thread_len(plan), |buffer: &mut [T]| {
-                let base = buffer.as_mut_ptr();
+            with_buffer(thread_len(plan, ways == 1), |buffer: &mut [T]| {
+                let edge = buffer.as_mut_ptr();
                 // SAFETY: the parts of the buffer as `thread_len` counts them; every slot has a partial gradient.
-                let (edge, x, mut g, mut next, turned, part) = unsafe {
-                    let x = base.add(rows_in.max(rows_out) * plan.pitch);
-                    let g = x.add(hidden * plan.pitch);
-                    let next = g.add(hidden * plan.pitch);
-                    let turned = next.add(hidden * plan.pitch + SLACK);
-                    (base, x, g, next, turned, shared.get().add(slot * size))
+                let (x, mut g, mut next, turned, part) = unsafe {
+                    let x = edge.add(rows_in.max(rows_out) * plan.pitch);
+                    let g = x.add(n * plan.pitch);
+                    let next = g.add(n * plan.pitch);
+                    let turned = next.add(n * plan.pitch + SLACK);
+                    (x, g, next, turned, shared.get().add(slot * size))
                 };
+                // SAFETY: as above; only where nothing was kept.
+                let own = unsafe { turned.add(wide * plan.pitch + SLACK) };
                 if phase == 0 {
                     // SAFETY: the partial gradient of this slot alone.
                     unsafe { std::slice::from_raw_parts_mut(part, size) }.fill(T::default());
                 }
-                for task in split(plan.tasks(phase), plan.slots, slot) {
-                    for s in plan.task(phase, task) {
-                        let strip = plan.strip(s);
-                        let pixels = strip.pixels();
-                        let vectors = pixels.div_ceil(plan.lanes);
-                        let at = Rows { rows: hidden, len: vectors * plan.lanes, pitch: plan.pitch };
+                for s in split(plan.tasks(phase), plan.slots, slot).flat_map(|task| plan.task(phase, task)) {
+                    let strip = plan.strip(s);
+                    let pixels = strip.pixels();
+                    let at = common.hidden_rows(&strip);
+                    let vectors = at.len / plan.lanes;
+                    let base = match hidden {
                         // SAFETY: the strip's part of what was kept, which is read only.
-                        let y =
-                            |layer: usize| unsafe { kept.as_ptr().add(s * plan.kept_of_strip() + layer * hidden * plan.pitch).cast_mut() };
-                        // SAFETY: the arrays have the rows that each step takes; the plan keeps tasks of a phase apart in `gx`.
-                        unsafe {
-                            let bias = |layer: usize| part.add(start_bias + layer * wide);
-                            (kernels.gather)(&Lines { image: gout, taps: plan.last, strip: &strip, rows: edge, pitch: plan.pitch });
-                            if let Ending::Affine(..) = weights.last {
-                                let rows = Rows { rows: rows_out, ..at };
-                                T::with(level, SumRows { at: rows, g: edge, sums: bias(plan.middle + 1) });
+                        Hidden::Kept(kept) => unsafe { kept.as_ptr().add(s * plan.kept_of_strip()).cast_mut() },
+                        Hidden::Again(_) => own,
+                    };
+                    // SAFETY: the strip's hidden arrays follow each other.
+                    let y = |layer: usize| unsafe { base.add(layer * n * plan.pitch) };
+                    // SAFETY: the arrays have the rows that each step takes; the plan keeps tasks of a phase apart in `gx`.
+                    unsafe {
+                        let bias = |layer: usize| part.add(start_bias + layer * wide);
+                        match hidden {
+                            Hidden::Kept(_) => T::with(level, Activate { at, y: y(plan.middle), x, bias: None, skip: false, rho }),
+                            Hidden::Again(out) => {
+                                common.hidden(&forward, inputs, &strip, edge, x, y);
+                                common.output(&forward, &strip, edge, x, out);
                             }
-                            let activate = |layer| T::with(level, Activate { at, y: y(layer), x, bias: None, skip: false, rho });
-                            activate(plan.middle);
-                            turn(kernels, &tables, x, hidden, pixels, turned);
-                            outer(kernels, &tables, (edge, rows_out), (turned, wide), pixels, part.add(start_last));
-                            last.times(kernels, &tables, edge, vectors, g);
-                            let top = plan.middle;
-                            T::with(level, Pull { at, y: y(top), g, extra: None, sums: bias(top), rho });
-                            for i in (0..plan.middle).rev() {
-                                activate(i);
-                                turn(kernels, &tables, x, hidden, pixels, turned);
-                                let place = part.add(size_first + i * hidden * wide);
-                                outer(kernels, &tables, (g, hidden), (turned, wide), pixels, place);
-                                middle[i].times(kernels, &tables, g, vectors, next);
-                                let extra = weights.skip.then_some(g.cast_const());
-                                T::with(level, Pull { at, y: y(i), g: next, extra, sums: bias(i), rho });
-                                std::mem::swap(&mut g, &mut next);
-                            }
-                            turn(kernels, &tables, g, hidden, pixels, turned);
-                            gather_all(kernels, plan, inputs, &strip, edge);
-                            outer(kernels, &tables, (edge, rows_in), (turned, wide), pixels, part);
-                            first.times(kernels, &tables, g, vectors, edge);
-                            let mut row = 0;
-                            for &image in gx {
-                                let rows = edge.add(row * plan.pitch);
-                                (kernels.scatter)(&Lines { image, taps: plan.first, strip: &strip, rows, pitch: plan.pitch });
-                                row += image.channels * plan.first.count();
-                            }
+                        }
+                        (kernels.gather)(&Lines { image: gout, taps: plan.last, strip: &strip, rows: edge, pitch: plan.pitch });
+                        if let Ending::Affine(..) = weights.last {
+                            let rows = Rows { rows: rows_out, ..at };
+                            T::with(level, SumRows { at: rows, g: edge, sums: bias(plan.middle + 1) });
+                        }
+                        turn(kernels, tables, x, n, pixels, turned);
+                        outer(kernels, tables, (edge, rows_out), (turned, wide), pixels, part.add(start_last));
+                        last.times(kernels, tables, edge, vectors, g);
+                        let top = plan.middle;
+                        T::with(level, Pull { at, y: y(top), g, extra: None, sums: bias(top), rho });
+                        for i in (0..plan.middle).rev() {
+                            T::with(level, Activate { at, y: y(i), x, bias: None, skip: false, rho });
+                            turn(kernels, tables, x, n, pixels, turned);
+                            let place = part.add(size_first + i * n * wide);
+                            outer(kernels, tables, (g, n), (turned, wide), pixels, place);
+                            middle[i].times(kernels, tables, g, vectors, next);
+                            let extra = weights.skip.then_some(g.cast_const());
+                            T::with(level, Pull { at, y: y(i), g: next, extra, sums: bias(i), rho });
+                            std::mem::swap(&mut g, &mut next);
+                        }
+                        turn(kernels, tables, g, n, pixels, turned);
+                        common.gather(inputs, &strip, edge);
+                        outer(kernels, tables, (edge, rows_in), (turned, wide), pixels, part);
+                        first.times(kernels, tables, g, vectors, edge);
+                        let mut row = 0;
+                        for &image in gx {
+                            let rows = edge.add(row * plan.pitch);
+                            (kernels.scatter)(&Lines { image, taps: plan.first, strip: &strip, rows, pitch: plan.pitch });
+                            row += image.channels * plan.first.count();
                         }
                     }
                 }
@@ -189,17 +208,17 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
             pool::each(plan.slots, alone, |s| slot(phase, s));
         }
         let sums = Sums::new(kernels, partials, size, wide, alone);
-        write(0, &|to| sums.add_turned(0, rows_in, hidden, to));
+        write(0, &|to| sums.add_turned(0, rows_in, n, to));
         write(1, &|to| sums.add_vector(start_bias, to));
         for i in 0..plan.middle {
-            write(2 + 2 * i, &|to| sums.add(size_first + i * hidden * wide, hidden, hidden, to));
+            write(2 + 2 * i, &|to| sums.add(size_first + i * n * wide, n, n, to));
             write(3 + 2 * i, &|to| sums.add_vector(start_bias + (i + 1) * wide, to));
         }
         let end = 2 + 2 * plan.middle;
         match weights.last {
-            Ending::Transposed(_) => write(end, &|to| sums.add_turned(start_last, rows_out, hidden, to)),
+            Ending::Transposed(_) => write(end, &|to| sums.add_turned(start_last, rows_out, n, to)),
             Ending::Affine(..) => {
-                write(end, &|to| sums.add(start_last, rows_out, hidden, to));
+                write(end, &|to| sums.add(start_last, rows_out, n, to));
                 write(end + 1, &|to| sums.add_vector(start_bias + (plan.middle + 1) * wide, to));
             }
         }

@@ -16,10 +16,12 @@ pub(crate) use plan::Plan;
 
 use crate::cpu::{Cpu, CpuElement};
 use crate::simd;
+use adjoint::Hidden;
 use inn_core::stack::{Last, Pointwise, Stack, StackPass, StackShape};
 use inn_core::view::{Update, View, ViewMut};
 use inn_core::{Error, Result, Window, Write};
 use lines::Image;
+use std::ops::Range;
 
 /// Bytes of the rows that a strip gathers at most.
 const MOST_ROWS: usize = 2 << 20;
@@ -59,7 +61,10 @@ pub(crate) fn kept<T: CpuElement>(shape: &StackShape) -> usize {
 pub(crate) fn scratch_bytes<T: CpuElement>(pass: StackPass, shape: &StackShape, threads: usize) -> usize {
     let plan = plan::<T>(shape);
     let elements = match pass {
-        StackPass::Adjoint => map::packed_len(&plan) + adjoint::partials_len(&plan) + threads.min(plan.slots) * adjoint::thread_len(&plan),
+        StackPass::Adjoint | StackPass::Both => {
+            let (kept, ways) = if pass == StackPass::Adjoint { (true, 1) } else { (false, 2) };
+            ways * map::packed_len(&plan) + adjoint::partials_len(&plan) + threads.min(plan.slots) * adjoint::thread_len(&plan, kept)
+        }
         _ => map::packed_len(&plan) + threads.min(plan.tasks(0)) * map::thread_len(&plan, pass == StackPass::Keep),
     };
     elements * size_of::<T>()
@@ -109,27 +114,113 @@ pub(crate) fn vjp<T: CpuElement, A: Pointwise>(
     if gx.len() != stack.inputs.len() || gx.iter().zip(stack.inputs).any(|(g, x)| g.shape() != x.shape()) {
         return Err(Error::backend("stack", "expected a cotangent of the shape of each input"));
     }
-    let mut expected = vec![stack.first.weight.shape().len(), shape.hidden()];
+    let places = gradient_places(stack, &shape, gradients)?;
+    let weights = weights(stack)?;
+    let inputs = stack.inputs.iter().map(|x| image(&plan, x)).collect::<Result<Vec<_>>>()?;
+    let gx = gx.iter_mut().map(|g| image_mut(&plan, g)).collect::<Result<Vec<_>>>()?;
+    let gout = image(&plan, gout)?;
+    let write = adder(gradients, &places);
+    // SAFETY: as in `map`; what was kept has the plan's length.
+    unsafe { adjoint::adjoint(&plan, stack.activation, &weights, (&inputs, &gx), gout, Hidden::Kept(kept), write) };
+    Ok(())
+}
+
+/// The map within one state. See [`inn_core::Backend::stack_add`].
+pub(crate) fn add<T: CpuElement, A: Pointwise>(stack: &Stack<'_, Cpu<T>, A>, state: &mut Update<'_, Cpu<T>>) -> Result<()> {
+    let (_, plan, windows) = in_place(stack, "state", state)?;
+    let weights = weights(stack)?;
+    let [kept, moved] = lanes(&plan, state, windows)?;
+    let mut inputs = vec![kept];
+    for x in stack.inputs {
+        inputs.push(image(&plan, x)?);
+    }
+    // SAFETY: the windows are disjoint and lie within the buffer that is borrowed alone.
+    unsafe { map::map(&plan, stack.activation, &weights, &inputs, moved, None) };
+    Ok(())
+}
+
+/// The map within one state and its adjoint. See [`inn_core::Backend::stack_pull`].
+pub(crate) fn pull<T: CpuElement, A: Pointwise>(
+    stack: &Stack<'_, Cpu<T>, A>,
+    state: &mut Update<'_, Cpu<T>>,
+    cotangent: &mut Update<'_, Cpu<T>>,
+    gx: &mut [ViewMut<'_, Cpu<T>>],
+    gradients: &mut Update<'_, Cpu<T>>,
+) -> Result<()> {
+    let (shape, plan, windows) = in_place(stack, "state", state)?;
+    let (_, _, cotangents) = in_place(stack, "cotangent", cotangent)?;
+    if gx.len() != stack.inputs.len() || gx.iter().zip(stack.inputs).any(|(g, x)| g.shape() != x.shape()) {
+        return Err(Error::backend("stack", "expected a cotangent of the shape of each input"));
+    }
+    let places = gradient_places(stack, &shape, gradients)?;
+    let weights = weights(stack)?;
+    let [kept, moved] = lanes(&plan, state, windows)?;
+    let [gkept, gout] = lanes(&plan, cotangent, cotangents)?;
+    let (mut inputs, mut to) = (vec![kept], vec![gkept]);
+    for (x, g) in stack.inputs.iter().zip(gx) {
+        inputs.push(image(&plan, x)?);
+        to.push(image_mut(&plan, g)?);
+    }
+    let write = adder(gradients, &places);
+    // SAFETY: as in `add`, for both buffers.
+    unsafe { adjoint::adjoint(&plan, stack.activation, &weights, (&inputs, &to), gout, Hidden::Again(moved), write) };
+    Ok(())
+}
+
+/// The gate of the passes within a state: shapes, and two disjoint windows of them.
+fn in_place<T: CpuElement, A>(
+    stack: &Stack<'_, Cpu<T>, A>,
+    name: &str,
+    update: &Update<'_, Cpu<T>>,
+) -> Result<(StackShape, Plan, [Window; 2])> {
+    let &[kept, moved] = update.windows() else {
+        return Err(Error::backend("stack", format!("expected two windows of the {name}, got {:?}", update.windows())));
+    };
+    let shape = stack.shape_in_place(kept.shape)?;
+    if !takes::<T>(&shape) {
+        return Err(Error::backend("stack", format!("expected a stack that the backend takes, got {shape:?}")));
+    }
+    inn_core::error::expect_shape("output of a stack", kept.shape.with_channels(shape.outputs), moved.shape)?;
+    if !kept.is_disjoint(&moved) || !kept.is_injective() || !moved.is_injective() {
+        return Err(Error::backend("stack", format!("expected disjoint windows of the {name}, got {kept:?} and {moved:?}")));
+    }
+    let plan = plan::<T>(&shape);
+    Ok((shape, plan, [kept, moved]))
+}
+
+fn lanes<T: CpuElement>(plan: &Plan, update: &mut Update<'_, Cpu<T>>, windows: [Window; 2]) -> Result<[Image<T>; 2]> {
+    let values = update.buffer_mut().as_mut_slice();
+    let (data, len) = (values.as_mut_ptr(), values.len());
+    Ok([from_window(plan, data, len, windows[0])?, from_window(plan, data, len, windows[1])?])
+}
+
+/// Where the gradients of the weights go, checked.
+fn gradient_places<T: CpuElement, A>(
+    stack: &Stack<'_, Cpu<T>, A>,
+    shape: &StackShape,
+    gradients: &Update<'_, Cpu<T>>,
+) -> Result<Vec<Range<usize>>> {
+    let mut expected = vec![shape.first.len(), shape.hidden()];
     stack.middle.iter().for_each(|_| expected.extend([shape.hidden() * shape.hidden(), shape.hidden()]));
     match &stack.last {
         Last::Transposed(w) => expected.push(w.shape().len()),
         Last::Affine(a) => expected.extend([a.weight.shape().len(), shape.outputs]),
     }
-    let windows = gradients.windows().to_vec();
-    let len = gradients.buffer().as_slice().len();
+    let (windows, len) = (gradients.windows(), gradients.buffer().as_slice().len());
     let fits = |w: &Window, n: usize| w.is_contiguous() && w.shape.len() == n && w.end() <= len;
     if windows.len() != expected.len() || !windows.iter().zip(&expected).all(|(w, &n)| fits(w, n)) {
         return Err(Error::backend("stack", format!("expected contiguous cotangents of {expected:?} elements, got {windows:?}")));
     }
-    let weights = weights(stack)?;
-    let inputs = stack.inputs.iter().map(|x| image(&plan, x)).collect::<Result<Vec<_>>>()?;
-    let gx = gx.iter_mut().map(|g| image_mut(&plan, g)).collect::<Result<Vec<_>>>()?;
-    let gout = image(&plan, gout)?;
+    Ok(windows.iter().map(|w| w.offset..w.end()).collect())
+}
+
+/// Hands the places of the gradients out, one at a time.
+fn adder<'a, T: CpuElement>(
+    gradients: &'a mut Update<'_, Cpu<T>>,
+    places: &'a [Range<usize>],
+) -> impl FnMut(usize, &dyn Fn(&mut [T])) + use<'a, T> {
     let to = gradients.buffer_mut().as_mut_slice();
-    let write = |i: usize, add: &dyn Fn(&mut [T])| add(&mut to[windows[i].offset..windows[i].offset + expected[i]]);
-    // SAFETY: as in `map`; what was kept has the plan's length.
-    unsafe { adjoint::adjoint(&plan, stack.activation, &weights, (&inputs, &gx), gout, kept, write) };
-    Ok(())
+    |i, add| add(&mut to[places[i].clone()])
 }
 
 fn checked<T: CpuElement, A>(stack: &Stack<'_, Cpu<T>, A>) -> Result<StackShape> {
