@@ -1,10 +1,13 @@
 //! The inner loops compiled for every instruction set, as tables of functions.
 
 use super::copy::{self, Source};
-use super::micro::{self, Panel};
+use super::micro::{self, Panel, Product};
 use super::outer::{self, Outer, Turn};
 use crate::simd::{Element, Level};
 use crate::stack::lines::{self, Lines};
+
+/// Computes rows of a matrix product.
+pub(crate) type ProductFn<T> = unsafe fn(&Product<T>);
 
 /// Adds outer products for a number of rows.
 pub(crate) type OuterFn<T> = unsafe fn(&Outer<'_, T>);
@@ -16,6 +19,8 @@ pub(crate) struct Kernels<T: 'static> {
     pub(crate) lanes: usize,
     /// `panel[m - 1]` computes panels of `m` rows.
     pub(crate) panel: &'static [unsafe fn(&Panel<'_, T>)],
+    /// `product[m - 1]` computes `m` rows of a matrix product.
+    pub(crate) product: &'static [ProductFn<T>],
     /// `outer[m - 1].0` computes `m` rows of sums of outer products, best of
     /// as many vectors as the number beside it says.
     pub(crate) outer: &'static [(OuterFn<T>, usize)],
@@ -50,6 +55,12 @@ macro_rules! table {
             unsafe fn panel<const MR: usize, const NV: usize>(p: &Panel<'_, $elem>) {
                 // SAFETY: see above.
                 unsafe { micro::panel::<L, MR, NV>(p) }
+            }
+
+            $(#[$enable])?
+            unsafe fn product<const MR: usize, const NV: usize>(p: &Product<$elem>) {
+                // SAFETY: see above.
+                unsafe { micro::product::<L, MR, NV>(p) }
             }
 
             $(#[$enable])?
@@ -91,6 +102,7 @@ macro_rules! table {
             pub(super) static TABLE: Kernels<$elem> = Kernels {
                 lanes: L::N,
                 panel: &[$(panel::<$mr, $nv>),*],
+                product: &[$(product::<$mr, $nv>),*],
                 outer: &[$((outer::<$or, $ov>, $ov)),*],
                 planes,
                 vectors,

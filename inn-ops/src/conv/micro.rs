@@ -120,3 +120,90 @@ unsafe fn tile<L: Lanes, const MR: usize, const NV: usize>(p: &Panel<'_, L::Elem
         }
     }
 }
+
+/// A block of rows of a matrix product: row `m` at position `q` becomes `sum_k a[k][m] * b[k * b_row + q]`, or gets that added.
+pub(crate) struct Product<T> {
+    /// Factors, packed as `[columns][rows]`.
+    pub(crate) a: *const T,
+    pub(crate) columns: usize,
+    pub(crate) b: *const T,
+    /// Distance of the rows of `b`.
+    pub(crate) b_row: usize,
+    /// Whole vectors of a row.
+    pub(crate) vectors: usize,
+    pub(crate) to: *mut T,
+    /// Distance of the rows of the output.
+    pub(crate) to_row: usize,
+    pub(crate) accumulate: bool,
+}
+
+/// Computes `MR` rows with tiles of `NV` vectors.
+///
+/// # Safety
+///
+/// The CPU must support `L`. All elements that [`Product`] describes must be valid, and nothing else may access the output meanwhile.
+#[inline(always)]
+pub(crate) unsafe fn product<L: Lanes, const MR: usize, const NV: usize>(p: &Product<L::Elem>) {
+    let mut v = 0;
+    while v < p.vectors {
+        let left = p.vectors - v;
+        // SAFETY: as for this function; the tile has at most `left` vectors.
+        unsafe {
+            if left >= NV {
+                product_tile::<L, MR, NV>(p, v);
+                v += NV;
+            } else if NV > 4 && left >= 4 {
+                product_tile::<L, MR, 4>(p, v);
+                v += 4;
+            } else if NV > 3 && left >= 3 {
+                product_tile::<L, MR, 3>(p, v);
+                v += 3;
+            } else if NV > 2 && left >= 2 {
+                product_tile::<L, MR, 2>(p, v);
+                v += 2;
+            } else {
+                product_tile::<L, MR, 1>(p, v);
+                v += 1;
+            }
+        }
+    }
+}
+
+/// # Safety
+///
+/// As [`product`].
+#[inline(always)]
+unsafe fn product_tile<L: Lanes, const MR: usize, const NV: usize>(p: &Product<L::Elem>, v: usize) {
+    // SAFETY: the pointers stay within what `Product` describes.
+    unsafe {
+        let mut acc = [[L::zero(); NV]; MR];
+        let (mut a, mut b) = (p.a, p.b.add(v * L::N));
+        for _ in 0..p.columns {
+            let mut x = [L::zero(); NV];
+            for j in 0..NV {
+                x[j] = L::load(b.add(j * L::N));
+            }
+            for m in 0..MR {
+                let w = L::splat(*a.add(m));
+                for j in 0..NV {
+                    acc[m][j] = w.mul_add(x[j], acc[m][j]);
+                }
+            }
+            a = a.add(MR);
+            b = b.wrapping_add(p.b_row);
+        }
+        let to = p.to.add(v * L::N);
+        if p.accumulate {
+            for m in 0..MR {
+                for j in 0..NV {
+                    acc[m][j] = acc[m][j].add(L::load(to.add(m * p.to_row + j * L::N)));
+                }
+            }
+        }
+        for m in 0..MR {
+            for j in 0..NV {
+                acc[m][j].store(to.add(m * p.to_row + j * L::N));
+            }
+        }
+    }
+}

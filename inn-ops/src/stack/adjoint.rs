@@ -10,11 +10,11 @@
 //! ```
 //! Each task adds its strips to a partial gradient of the weights; those are added in their order at the end.
 
-use super::lines::{Image, Lines};
-use super::map::{Common, packed_len};
+use super::lines::Image;
+use super::map::{Common, Walks, packed_len};
 use super::plan::Plan;
 use super::pointwise::{Activate, Pull, Rows, SumRows};
-use super::product::{Source, outer, pack, turn};
+use super::product::{outer, turn};
 use super::{Ending, Weights};
 use crate::conv::kernels::Kernels;
 use crate::conv::outer::Turn;
@@ -28,10 +28,9 @@ use std::sync::Mutex;
 /// Elements of a thread's arrays: rows of the output's cotangent or of x, three of hidden channels, those that were not kept, and turned
 /// ones.
 pub(super) fn thread_len(plan: &Plan, kept: bool) -> usize {
-    let (rows_in, rows_out) = plan.outer_rows();
     let turned = plan.wide() * plan.pitch;
     let own = if kept { 0 } else { plan.kept_of_strip() };
-    (rows_in.max(rows_out) + 3 * plan.hidden) * plan.pitch + own + SLACK + turned + SLACK
+    (plan.edge_rows() + 3 * plan.hidden) * plan.pitch + own + SLACK + turned + SLACK
 }
 
 /// Elements of all partial gradients.
@@ -108,7 +107,7 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
     hidden: Hidden<'_, T>,
     mut write: impl FnMut(usize, &dyn Fn(&mut [T])),
 ) {
-    let common = Common::new(plan, rho, weights);
+    let common = Common::new(plan, rho, weights, inputs, gout);
     let (level, kernels, tables, alone) = (common.level, common.kernels, &common.tables, common.alone);
     let (rows_in, rows_out) = plan.outer_rows();
     let (n, wide) = (plan.hidden, plan.wide());
@@ -120,23 +119,15 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
     with_buffer(ways * packed_len(plan) + partials_len(plan), |buffer: &mut [T]| {
         let (packed, partials) = buffer.split_at_mut(ways * packed_len(plan));
         let (back, forth) = packed.split_at_mut(packed_len(plan));
-        // W_1ᵀ, W_iᵀ and W (or the transpose of an affine one).
-        let mut sources = vec![Source::turned(weights.first.0, rows_in, n)];
-        sources.extend(weights.middle.iter().map(|(w, _)| Source::turned(w, n, n)));
-        sources.push(match weights.last {
-            Ending::Transposed(w) => Source::plain(w, n, rows_out),
-            Ending::Affine(w, _) => Source::turned(w, n, rows_out),
-        });
-        let packed = pack(kernels, alone, &sources, back);
-        let forward = if ways == 2 { common.pack_forward(forth) } else { Vec::new() };
-        let (first, middle, last) = (&packed[0], &packed[1..=plan.middle], &packed[plan.middle + 1]);
+        let way = common.pack_back(back);
+        let forward = (ways == 2).then(|| common.pack_forward(forth));
         let shared = Shared::new(partials);
         let slot = |phase: usize, slot: usize| {
             with_buffer(thread_len(plan, ways == 1), |buffer: &mut [T]| {
                 let edge = buffer.as_mut_ptr();
                 // SAFETY: the parts of the buffer as `thread_len` counts them; every slot has a partial gradient.
                 let (x, mut g, mut next, turned, part) = unsafe {
-                    let x = edge.add(rows_in.max(rows_out) * plan.pitch);
+                    let x = edge.add(plan.edge_rows() * plan.pitch);
                     let g = x.add(n * plan.pitch);
                     let next = g.add(n * plan.pitch);
                     let turned = next.add(n * plan.pitch + SLACK);
@@ -148,10 +139,11 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
                     // SAFETY: the partial gradient of this slot alone.
                     unsafe { std::slice::from_raw_parts_mut(part, size) }.fill(T::default());
                 }
+                let mut walks = Walks::default();
                 for s in split(plan.tasks(phase), plan.slots, slot).flat_map(|task| plan.task(phase, task)) {
-                    let strip = plan.strip(s);
-                    let pixels = strip.pixels();
-                    let at = common.hidden_rows(&strip);
+                    walks.set(plan, s);
+                    let pixels = walks.first.pixels();
+                    let at = common.hidden_rows(&walks.first);
                     let vectors = at.len / plan.lanes;
                     let base = match hidden {
                         // SAFETY: the strip's part of what was kept, which is read only.
@@ -163,21 +155,24 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
                     // SAFETY: the arrays have the rows that each step takes; the plan keeps tasks of a phase apart in `gx`.
                     unsafe {
                         let bias = |layer: usize| part.add(start_bias + layer * wide);
-                        match hidden {
-                            Hidden::Kept(_) => T::with(level, Activate { at, y: y(plan.middle), x, bias: None, skip: false, rho }),
-                            Hidden::Again(out) => {
-                                common.hidden(&forward, inputs, &strip, edge, x, y);
-                                common.output(&forward, &strip, edge, x, out);
+                        match (&hidden, &forward) {
+                            (Hidden::Again(out), Some(forward)) => {
+                                common.hidden(forward, inputs, &walks.first, edge, x, y);
+                                common.output(forward, walks.last(), edge, x, *out);
                             }
-                        }
-                        (kernels.gather)(&Lines { image: gout, taps: plan.last, strip: &strip, rows: edge, pitch: plan.pitch });
-                        if let Ending::Affine(..) = weights.last {
-                            let rows = Rows { rows: rows_out, ..at };
-                            T::with(level, SumRows { at: rows, g: edge, sums: bias(plan.middle + 1) });
+                            _ => T::with(level, Activate { at, y: y(plan.middle), x, bias: None, skip: false, rho }),
                         }
                         turn(kernels, tables, x, n, pixels, turned);
-                        outer(kernels, tables, (edge, rows_out), (turned, wide), pixels, part.add(start_last));
-                        last.times(kernels, tables, edge, vectors, g);
+                        for (i, (rows, w)) in common.outs.iter().zip(&way.last).enumerate() {
+                            common.gather(gout, walks.last(), rows, edge);
+                            if let Ending::Affine(..) = weights.last {
+                                let at = Rows { rows: rows.rows.len(), ..at };
+                                T::with(level, SumRows { at, g: edge, sums: bias(plan.middle + 1).add(rows.rows.start) });
+                            }
+                            let place = part.add(start_last + rows.rows.start * wide);
+                            outer(kernels, tables, (edge, rows.rows.len()), (turned, wide), pixels, place);
+                            w.times(kernels, tables, edge, vectors, g, i > 0);
+                        }
                         let top = plan.middle;
                         T::with(level, Pull { at, y: y(top), g, extra: None, sums: bias(top), rho });
                         for i in (0..plan.middle).rev() {
@@ -185,20 +180,18 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
                             turn(kernels, tables, x, n, pixels, turned);
                             let place = part.add(size_first + i * n * wide);
                             outer(kernels, tables, (g, n), (turned, wide), pixels, place);
-                            middle[i].times(kernels, tables, g, vectors, next);
+                            way.middle[i].times(kernels, tables, g, vectors, next, false);
                             let extra = weights.skip.then_some(g.cast_const());
                             T::with(level, Pull { at, y: y(i), g: next, extra, sums: bias(i), rho });
                             std::mem::swap(&mut g, &mut next);
                         }
                         turn(kernels, tables, g, n, pixels, turned);
-                        common.gather(inputs, &strip, edge);
-                        outer(kernels, tables, (edge, rows_in), (turned, wide), pixels, part);
-                        first.times(kernels, tables, g, vectors, edge);
-                        let mut row = 0;
-                        for &image in gx {
-                            let rows = edge.add(row * plan.pitch);
-                            (kernels.scatter)(&Lines { image, taps: plan.first, strip: &strip, rows, pitch: plan.pitch });
-                            row += image.channels * plan.first.count();
+                        for (rows, w) in common.ins.iter().zip(&way.first) {
+                            common.gather(inputs[rows.image], &walks.first, rows, edge);
+                            let place = part.add(rows.rows.start * wide);
+                            outer(kernels, tables, (edge, rows.rows.len()), (turned, wide), pixels, place);
+                            w.times(kernels, tables, g, vectors, edge, false);
+                            common.scatter(gx[rows.image], &walks.first, rows, edge);
                         }
                     }
                 }

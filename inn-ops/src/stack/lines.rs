@@ -3,7 +3,7 @@
 //! Row `(c, t)` of a strip's array holds, for each of its pixels `p`, channel `c` of the image at `p + t - padding`, zero outside of the
 //! image; that makes a convolution a matrix product. [`scatter`] is the exact adjoint of [`gather`].
 
-use super::plan::{Strip, Taps};
+use super::walk::Walk;
 use crate::simd::Lanes;
 
 /// A window of an image (B, C, D, H, W).
@@ -15,7 +15,18 @@ pub(crate) struct Image<T> {
     pub(super) channel_stride: usize,
     /// Distance of the pixels of a line.
     pub(super) step: usize,
-    pub(super) extents: [usize; 3],
+}
+
+impl<T> Image<T> {
+    /// Some of its channels.
+    ///
+    /// # Safety
+    /// The image has these channels.
+    pub(super) unsafe fn part(self, channels: &std::ops::Range<usize>) -> Self {
+        // SAFETY: the caller's promise.
+        let data = unsafe { self.data.add(channels.start * self.channel_stride) };
+        Self { data, channels: channels.len(), ..self }
+    }
 }
 
 // SAFETY: an address only; the plan says which task writes where.
@@ -26,94 +37,97 @@ unsafe impl<T: Send> Sync for Image<T> {}
 /// A strip of an image and its array, for one kernel.
 pub(crate) struct Lines<'a, T> {
     pub(super) image: Image<T>,
-    pub(super) taps: Taps,
-    pub(super) strip: &'a Strip,
+    pub(super) walk: &'a Walk,
     /// Row 0 of the array.
     pub(super) rows: *mut T,
     pub(super) pitch: usize,
 }
 
-impl<T> Lines<'_, T> {
-    /// The sample, z and y of a line.
-    fn place(&self, line: usize) -> (usize, usize, usize) {
-        let [depth, height, _] = self.image.extents;
-        (line / (depth * height), line / height % depth, line % height)
-    }
-
-    /// The line that `line` shifted by a tap is, in elements from the start of the image; `None` outside of the image.
-    fn shifted(&self, line: usize, tz: usize, ty: usize) -> Option<usize> {
-        let [depth, height, width] = self.image.extents;
-        let (b, z, y) = self.place(line);
-        let z = (z + tz).checked_sub(self.taps.padding[0]).filter(|&z| z < depth)?;
-        let y = (y + ty).checked_sub(self.taps.padding[1]).filter(|&y| y < height)?;
-        Some(b * self.image.batch_stride + (z * height + y) * width * self.image.step)
-    }
-}
-
-/// The bits of the lanes of vector `j` whose elements lie in `low..high`.
-fn mask<L: Lanes>(j: usize, low: usize, high: usize) -> u32 {
-    let bits = |n: usize| if n >= 32 { u32::MAX } else { (1u32 << n) - 1 };
-    let clip = |at: usize| at.saturating_sub(j * L::N).min(L::N);
-    bits(clip(high)) & !bits(clip(low))
-}
-
 /// Fills the rows of a strip from the image.
 ///
 /// # Safety
-/// The CPU must support `L`; the image must be readable wherever the strip's lines and their neighbours within it are, and the array must
-/// have `channels * taps` rows of `pitch` elements, `pitch` being at least the strip's pixels and a vector.
+/// The CPU must support `L`, for which the walk was made; the image must be readable wherever the strip's lines and their neighbours within
+/// it are, and the array must have `channels * taps` rows of `pitch` elements, `pitch` being at least the strip's pixels and a vector.
 #[inline(always)]
 pub(crate) unsafe fn gather<L: Lanes>(p: &Lines<'_, L::Elem>) {
-    let [kz, ky, kx] = p.taps.kernel;
-    let width = p.image.extents[2];
-    let (x0, count) = (p.strip.x.start, p.strip.x.len());
-    let vectors = count.div_ceil(L::N);
-    let padding = p.taps.padding[2];
-    let mut masks = Vec::with_capacity(kx * vectors);
-    for tx in 0..kx {
-        let low = padding.saturating_sub(x0 + tx);
-        let high = (width + padding).saturating_sub(x0 + tx).min(count);
-        masks.extend((0..vectors).map(|j| mask::<L>(j, low, high)));
+    let walk = p.walk;
+    let whole = walk.pixels() / L::N * L::N;
+    let mut row = p.rows;
+    for c in 0..p.image.channels {
+        for places in walk.places.chunks_exact(walk.lines) {
+            for (tx, masks) in walk.masks.chunks_exact(walk.vectors).enumerate() {
+                // SAFETY: as for this function.
+                unsafe {
+                    for end in (whole..p.pitch).step_by(L::N) {
+                        L::zero().store(row.add(end));
+                    }
+                    let from = p.image.data.add(c * p.image.channel_stride).wrapping_add(tx * p.image.step);
+                    if p.image.step == 1 {
+                        gather_row::<L>(from, p.image.batch_stride, places, masks, walk.count, row);
+                    } else {
+                        gather_far::<L>(from, p.image.step, places, masks, walk.count, row);
+                    }
+                    row = row.add(p.pitch);
+                }
+            }
+        }
     }
-    let mut sources = Vec::with_capacity(p.strip.lines.len());
-    let pixels = p.strip.pixels();
-    for tz in 0..kz {
-        for ty in 0..ky {
-            sources.clear();
-            sources.extend(p.strip.lines.clone().map(|line| p.shifted(line, tz, ty)));
-            for c in 0..p.image.channels {
-                for tx in 0..kx {
-                    let row = (c * kz + tz) * ky * kx + ty * kx + tx;
-                    // SAFETY: lanes outside of the image are masked out, and their addresses only computed; a vector
-                    // that is stored reaches past its line by less than a vector, into the next line or the row's end.
-                    unsafe {
-                        let to = p.rows.add(row * p.pitch);
-                        let mut end = pixels / L::N * L::N;
-                        while end < p.pitch {
-                            L::zero().store(to.add(end));
-                            end += L::N;
-                        }
-                        for (i, source) in sources.iter().enumerate() {
-                            let to = to.add(i * count);
-                            let Some(source) = source else {
-                                for j in 0..vectors {
-                                    L::zero().store(to.add(j * L::N));
-                                }
-                                continue;
-                            };
-                            let from = p.image.data.add(source + c * p.image.channel_stride);
-                            let shift = (x0 + tx).wrapping_sub(padding).wrapping_mul(p.image.step);
-                            let from = from.wrapping_add(shift);
-                            for j in 0..vectors {
-                                let m = masks[tx * vectors + j];
-                                let at = from.wrapping_add(j * L::N * p.image.step);
-                                let v = if p.image.step == 1 { L::load_masked(at, m) } else { L::gather(at, m, p.image.step) };
-                                v.store(to.add(j * L::N));
-                            }
-                        }
+}
+
+/// One row. A vector that is stored reaches past its line by less than a vector, into the next line, which follows, or the row's end.
+///
+/// # Safety
+/// As [`gather`]: lanes outside of the image are masked out, and their addresses only computed.
+#[inline(always)]
+unsafe fn gather_row<L: Lanes>(
+    from: *const L::Elem,
+    batch: usize,
+    places: &[Option<(usize, isize)>],
+    masks: &[u32],
+    count: usize,
+    row: *mut L::Elem,
+) {
+    let mut to = row;
+    for place in places {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match *place {
+                Some((sample, offset)) => {
+                    let from = from.wrapping_add(sample * batch).wrapping_offset(offset);
+                    for (j, &mask) in masks.iter().enumerate() {
+                        L::load_masked(from.wrapping_add(j * L::N), mask).store(to.add(j * L::N));
+                    }
+                }
+                None => {
+                    for j in 0..masks.len() {
+                        L::zero().store(to.add(j * L::N));
                     }
                 }
             }
+            to = to.add(count);
+        }
+    }
+}
+
+/// [`gather_row`] of pixels that are `step` apart, in one line.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn gather_far<L: Lanes>(
+    from: *const L::Elem,
+    step: usize,
+    places: &[Option<(usize, isize)>],
+    masks: &[u32],
+    count: usize,
+    row: *mut L::Elem,
+) {
+    for (i, place) in places.iter().enumerate() {
+        let offset = place.map_or(0, |(_, offset)| offset);
+        let from = from.wrapping_offset(offset.wrapping_mul(step as isize));
+        for (j, &mask) in masks.iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { L::gather(from.wrapping_add(j * L::N * step), mask, step).store(row.add(i * count + j * L::N)) };
         }
     }
 }
@@ -124,70 +138,62 @@ pub(crate) unsafe fn gather<L: Lanes>(p: &Lines<'_, L::Elem>) {
 /// As [`gather`]; in addition nothing else may access the image's pixels in reach of the strip meanwhile.
 #[inline(always)]
 pub(crate) unsafe fn scatter<L: Lanes>(p: &Lines<'_, L::Elem>) {
-    let [kz, ky, kx] = p.taps.kernel;
-    let [depth, height, width] = p.image.extents;
-    let [pz, py, px] = p.taps.padding;
-    let (x0, count) = (p.strip.x.start, p.strip.x.len());
-    // Pixels of a line that the strip adds to.
-    let (low, high) = (x0.saturating_sub(px), (x0 + count + kx - 1 - px).min(width));
-    let vectors = (high - low).div_ceil(L::N);
-    let mut masks = Vec::with_capacity((kx + 1) * vectors);
-    for tx in 0..kx {
-        // Pixel `low + i` takes element `low + i + px - tx - x0` of the row.
-        let first = (x0 + tx).saturating_sub(low + px);
-        let end = (x0 + tx + count).saturating_sub(low + px).min(high - low);
-        masks.extend((0..vectors).map(|j| mask::<L>(j, first, end)));
-    }
-    masks.extend((0..vectors).map(|j| mask::<L>(j, 0, high - low)));
-    let lines = depth * height;
-    let reach = pz * height + py;
-    let first_sample = p.strip.lines.start / lines;
-    let last_sample = (p.strip.lines.end - 1) / lines;
-    let from = p.strip.lines.start.saturating_sub(reach).max(first_sample * lines);
-    let to = (p.strip.lines.end + reach).min((last_sample + 1) * lines);
-    let mut sources = Vec::with_capacity(kz * ky);
-    for line in from..to {
-        let (b, z, y) = p.place(line);
-        sources.clear();
-        for tz in 0..kz {
-            for ty in 0..ky {
-                let z = (z + pz).checked_sub(tz).filter(|&z| z < depth);
-                let y = (y + py).checked_sub(ty).filter(|&y| y < height);
-                if let (Some(z), Some(y)) = (z, y) {
-                    let source = (b * depth + z) * height + y;
-                    if p.strip.lines.contains(&source) {
-                        sources.push(((tz * ky + ty) * kx, source - p.strip.lines.start));
-                    }
-                }
-            }
-        }
-        if sources.is_empty() {
-            continue;
-        }
+    let walk = p.walk;
+    let taps = walk.taps.count();
+    for target in &walk.targets {
+        let sources = &walk.sources[target.sources.clone()];
         for c in 0..p.image.channels {
-            // SAFETY: the line lies in the image, lanes outside of a row's part are masked out.
+            // SAFETY: as for this function.
             unsafe {
-                let offset = b * p.image.batch_stride + c * p.image.channel_stride + ((z * height + y) * width + low) * p.image.step;
+                let offset = target.sample * p.image.batch_stride + c * p.image.channel_stride + target.offset * p.image.step;
                 let to = p.image.data.add(offset);
-                let rows = p.rows.add(c * kz * ky * kx * p.pitch);
-                for j in 0..vectors {
-                    let mut sum = L::zero();
-                    for &(tap, i) in &sources {
-                        for tx in 0..kx {
-                            let row = rows.add((tap + tx) * p.pitch + i * count);
-                            let at = row.wrapping_add((low + j * L::N + px).wrapping_sub(tx + x0));
-                            sum = sum.add(L::load_masked(at, masks[tx * vectors + j]));
-                        }
-                    }
-                    let m = masks[kx * vectors + j];
-                    let to = to.add(j * L::N * p.image.step);
-                    if p.image.step == 1 {
-                        sum.compress(to, m, true);
-                    } else {
-                        sum.scatter(to, m, p.image.step, true);
-                    }
+                let rows = p.rows.add(c * taps * p.pitch);
+                let mut j = 0;
+                while j < walk.reached {
+                    j += match walk.reached - j {
+                        1 => add_up::<L, 1>(p, sources, rows, j, to),
+                        2 => add_up::<L, 2>(p, sources, rows, j, to),
+                        3 => add_up::<L, 3>(p, sources, rows, j, to),
+                        _ => add_up::<L, 4>(p, sources, rows, j, to),
+                    };
                 }
             }
         }
     }
+}
+
+/// Adds all that reaches vectors `j..j + M` of a line: sums side by side, so that no addition waits for the one before. Answers M.
+///
+/// # Safety
+/// As [`scatter`]: lanes outside of a row's part are masked out, and their addresses only computed.
+#[inline(always)]
+unsafe fn add_up<L: Lanes, const M: usize>(
+    p: &Lines<'_, L::Elem>,
+    sources: &[(usize, isize, usize)],
+    rows: *const L::Elem,
+    j: usize,
+    to: *mut L::Elem,
+) -> usize {
+    let masks = &p.walk.reached_masks;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [L::zero(); M];
+        for &(row, shift, tx) in sources {
+            let at = rows.add(row * p.pitch).wrapping_offset(shift).wrapping_add(j * L::N);
+            let masks = &masks[tx * p.walk.reached + j..][..M];
+            for m in 0..M {
+                sums[m] = sums[m].add(L::load_masked(at.wrapping_add(m * L::N), masks[m]));
+            }
+        }
+        let ends = &p.walk.ends[j..][..M];
+        for m in 0..M {
+            let to = to.add((j + m) * L::N * p.image.step);
+            if p.image.step == 1 {
+                sums[m].compress(to, ends[m], true);
+            } else {
+                sums[m].scatter(to, ends[m], p.image.step, true);
+            }
+        }
+    }
+    M
 }

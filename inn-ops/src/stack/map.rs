@@ -1,9 +1,10 @@
 //! The forward pass over strips.
 
 use super::lines::{Image, Lines};
-use super::plan::{Plan, Strip};
+use super::plan::{Plan, Taps};
 use super::pointwise::{Activate, AddBias, Rows};
 use super::product::{Packed, Source, Tables, pack};
+use super::walk::Walk;
 use super::{Ending, Weights};
 use crate::conv::kernels::Kernels;
 use crate::conv::plan::SLACK;
@@ -12,6 +13,7 @@ use crate::cpu::CpuElement;
 use crate::pool;
 use crate::simd::{self, Level};
 use inn_core::stack::Pointwise;
+use std::ops::Range;
 
 /// Multiply-adds up to which a call stays on its thread.
 pub(super) const SMALL: usize = 1 << 20;
@@ -24,9 +26,54 @@ pub(super) fn packed_len(plan: &Plan) -> usize {
 
 /// Elements of a thread's arrays.
 pub(super) fn thread_len(plan: &Plan, keep: bool) -> usize {
-    let (rows_in, rows_out) = plan.outer_rows();
     let hidden = if keep { 1 } else { 2 };
-    (rows_in.max(rows_out) + hidden * plan.hidden) * plan.pitch + SLACK
+    (plan.edge_rows() + hidden * plan.hidden) * plan.pitch + SLACK
+}
+
+/// Channels of an image whose neighbourhoods are rows of the array at one time.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    pub(super) image: usize,
+    pub(super) channels: Range<usize>,
+    /// The rows, of all that the stack's weight has.
+    pub(super) rows: Range<usize>,
+}
+
+/// The channels of images, part by part.
+fn parts<T>(images: &[Image<T>], taps: Taps) -> Vec<Part> {
+    let (mut parts, mut row) = (Vec::new(), 0);
+    let all: usize = images.iter().map(|image| image.channels).sum();
+    let chunk = Plan::chunk(all, taps);
+    for (index, image) in images.iter().enumerate() {
+        for start in (0..image.channels).step_by(chunk.max(1)) {
+            let channels = start..(start + chunk).min(image.channels);
+            let rows = row..row + channels.len() * taps.count();
+            row = rows.end;
+            parts.push(Part { image: index, channels, rows });
+        }
+    }
+    parts
+}
+
+/// The places of a strip for the first and for the last kernel.
+#[derive(Default)]
+pub(super) struct Walks {
+    pub(super) first: Walk,
+    other: Option<Walk>,
+}
+
+impl Walks {
+    pub(super) fn set(&mut self, plan: &Plan, strip: usize) {
+        let strip = plan.strip(strip);
+        self.first.set(plan.lanes, plan.extents, plan.first, &strip);
+        if plan.last != plan.first {
+            self.other.get_or_insert_default().set(plan.lanes, plan.extents, plan.last, &strip);
+        }
+    }
+
+    pub(super) fn last(&self) -> &Walk {
+        self.other.as_ref().unwrap_or(&self.first)
+    }
 }
 
 /// What all strips share: the plan, the kernels, and the activation.
@@ -37,50 +84,99 @@ pub(super) struct Common<'a, T: 'static, A> {
     pub(super) tables: Tables,
     pub(super) rho: A,
     pub(super) weights: &'a Weights<'a, T>,
+    /// The channels that come in and those that go out.
+    pub(super) ins: Vec<Part>,
+    pub(super) outs: Vec<Part>,
     /// Whether not worth more than one thread.
     pub(super) alone: bool,
 }
 
+/// The matrices of one way, in parts.
+pub(super) struct Way<'a, T> {
+    pub(super) first: Vec<Packed<'a, T>>,
+    pub(super) middle: Vec<Packed<'a, T>>,
+    pub(super) last: Vec<Packed<'a, T>>,
+}
+
 impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
-    pub(super) fn new(plan: &'a Plan, rho: A, weights: &'a Weights<'a, T>) -> Self {
-        let level = simd::level();
-        let alone = plan.work() <= SMALL;
-        Self { plan, level, kernels: T::kernels(level), tables: Tables::new(plan), rho, weights, alone }
+    pub(super) fn new(plan: &'a Plan, rho: A, weights: &'a Weights<'a, T>, inputs: &[Image<T>], out: Image<T>) -> Self {
+        let (level, alone) = (simd::level(), plan.work() <= SMALL);
+        let (ins, outs) = (parts(inputs, plan.first), parts(&[out], plan.last));
+        Self { plan, level, kernels: T::kernels(level), tables: Tables::new(plan), rho, weights, ins, outs, alone }
     }
 
     /// W_1, W_i and Wᵀ (or an affine W), packed into `to`.
-    pub(super) fn pack_forward<'b>(&self, to: &'b mut [T]) -> Vec<Packed<'b, T>> {
+    pub(super) fn pack_forward<'b>(&self, to: &'b mut [T]) -> Way<'b, T> {
         let (rows_in, rows_out) = self.plan.outer_rows();
         let hidden = self.plan.hidden;
-        let mut sources = vec![Source::plain(self.weights.first.0, hidden, rows_in)];
-        sources.extend(self.weights.middle.iter().map(|(w, _)| Source::plain(w, hidden, hidden)));
-        sources.push(match self.weights.last {
+        let first = Source::plain(self.weights.first.0, hidden, rows_in);
+        let last = match self.weights.last {
             Ending::Transposed(w) => Source::turned(w, rows_out, hidden),
             Ending::Affine(w, _) => Source::plain(w, rows_out, hidden),
-        });
-        pack(self.kernels, self.alone, &sources, to)
+        };
+        let first = self.ins.iter().map(|part| first.part_of_columns(part.rows.clone()));
+        let middle = self.weights.middle.iter().map(|(w, _)| Source::plain(w, hidden, hidden));
+        let last = self.outs.iter().map(|part| last.part_of_rows(part.rows.clone()));
+        self.pack(first, middle, last, to)
+    }
+
+    /// W_1ᵀ, W_iᵀ and W (or the transpose of an affine one), packed into `to`.
+    pub(super) fn pack_back<'b>(&self, to: &'b mut [T]) -> Way<'b, T> {
+        let (rows_in, rows_out) = self.plan.outer_rows();
+        let hidden = self.plan.hidden;
+        let first = Source::turned(self.weights.first.0, rows_in, hidden);
+        let last = match self.weights.last {
+            Ending::Transposed(w) => Source::plain(w, hidden, rows_out),
+            Ending::Affine(w, _) => Source::turned(w, hidden, rows_out),
+        };
+        let first = self.ins.iter().map(|part| first.part_of_rows(part.rows.clone()));
+        let middle = self.weights.middle.iter().map(|(w, _)| Source::turned(w, hidden, hidden));
+        let last = self.outs.iter().map(|part| last.part_of_columns(part.rows.clone()));
+        self.pack(first, middle, last, to)
+    }
+
+    fn pack<'b, 'c>(
+        &self,
+        first: impl Iterator<Item = Source<'c, T>>,
+        middle: impl Iterator<Item = Source<'c, T>>,
+        last: impl Iterator<Item = Source<'c, T>>,
+        to: &'b mut [T],
+    ) -> Way<'b, T> {
+        let sources: Vec<_> = first.chain(middle).chain(last).collect();
+        let mut first = pack(self.kernels, self.alone, &sources, to);
+        let mut middle = first.split_off(self.ins.len());
+        let last = middle.split_off(self.plan.middle);
+        Way { first, middle, last }
+    }
+
+    /// Reads the rows of a part of an image.
+    ///
+    /// # Safety
+    /// As [`gather`](super::lines::gather).
+    pub(super) unsafe fn gather(&self, image: Image<T>, walk: &Walk, part: &Part, rows: *mut T) {
+        // SAFETY: the caller's promise; the part lies within the image.
+        unsafe {
+            let image = image.part(&part.channels);
+            (self.kernels.gather)(&Lines { image, walk, rows, pitch: self.plan.pitch });
+        }
+    }
+
+    /// Adds the rows of a part to an image.
+    ///
+    /// # Safety
+    /// As [`scatter`](super::lines::scatter).
+    pub(super) unsafe fn scatter(&self, image: Image<T>, walk: &Walk, part: &Part, rows: *mut T) {
+        // SAFETY: the caller's promise; the part lies within the image.
+        unsafe {
+            let image = image.part(&part.channels);
+            (self.kernels.scatter)(&Lines { image, walk, rows, pitch: self.plan.pitch });
+        }
     }
 
     /// The hidden arrays of a strip.
-    pub(super) fn hidden_rows(&self, strip: &Strip) -> Rows {
-        let vectors = strip.pixels().div_ceil(self.plan.lanes);
+    pub(super) fn hidden_rows(&self, walk: &Walk) -> Rows {
+        let vectors = walk.pixels().div_ceil(self.plan.lanes);
         Rows { rows: self.plan.hidden, len: vectors * self.plan.lanes, pitch: self.plan.pitch }
-    }
-
-    /// Reads the rows of a strip from all inputs, one after the other.
-    ///
-    /// # Safety
-    /// As [`gather`](super::lines::gather), with rows for all inputs.
-    pub(super) unsafe fn gather(&self, inputs: &[Image<T>], strip: &Strip, rows: *mut T) {
-        let mut row = 0;
-        for &image in inputs {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let rows = rows.add(row * self.plan.pitch);
-                (self.kernels.gather)(&Lines { image, taps: self.plan.first, strip, rows, pitch: self.plan.pitch });
-            }
-            row += image.channels * self.plan.first.count();
-        }
     }
 
     /// Y_i into `y(i)`, and X_n into `x`, of a strip; `edge` has rows for its neighbourhoods.
@@ -89,23 +185,25 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
     /// As [`gather`](Self::gather); `x` and `y(i)` are arrays of hidden rows.
     pub(super) unsafe fn hidden(
         &self,
-        packed: &[Packed<'_, T>],
+        way: &Way<'_, T>,
         inputs: &[Image<T>],
-        strip: &Strip,
+        walk: &Walk,
         edge: *mut T,
         x: *mut T,
         y: impl Fn(usize) -> *mut T,
     ) {
-        let at = self.hidden_rows(strip);
+        let at = self.hidden_rows(walk);
         let vectors = at.len / self.plan.lanes;
         let (level, rho, weights) = (self.level, self.rho, self.weights);
         // SAFETY: the caller's promise.
         unsafe {
-            self.gather(inputs, strip, edge);
-            packed[0].times(self.kernels, &self.tables, edge, vectors, y(0));
+            for (i, (part, w)) in self.ins.iter().zip(&way.first).enumerate() {
+                self.gather(inputs[part.image], walk, part, edge);
+                w.times(self.kernels, &self.tables, edge, vectors, y(0), i > 0);
+            }
             T::with(level, Activate { at, y: y(0), x, bias: Some(weights.first.1.as_ptr()), skip: false, rho });
-            for (i, (_, bias)) in weights.middle.iter().enumerate() {
-                packed[i + 1].times(self.kernels, &self.tables, x, vectors, y(i + 1));
+            for (i, ((_, bias), w)) in weights.middle.iter().zip(&way.middle).enumerate() {
+                w.times(self.kernels, &self.tables, x, vectors, y(i + 1), false);
                 T::with(level, Activate { at, y: y(i + 1), x, bias: Some(bias.as_ptr()), skip: weights.skip, rho });
             }
         }
@@ -115,16 +213,18 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
     ///
     /// # Safety
     /// As [`scatter`](super::lines::scatter); `edge` has rows for the output's neighbourhoods.
-    pub(super) unsafe fn output(&self, packed: &[Packed<'_, T>], strip: &Strip, edge: *mut T, x: *const T, image: Image<T>) {
-        let at = self.hidden_rows(strip);
+    pub(super) unsafe fn output(&self, way: &Way<'_, T>, walk: &Walk, edge: *mut T, x: *const T, image: Image<T>) {
+        let at = self.hidden_rows(walk);
         // SAFETY: the caller's promise.
         unsafe {
-            packed[self.plan.middle + 1].times(self.kernels, &self.tables, x, at.len / self.plan.lanes, edge);
-            if let Ending::Affine(_, bias) = self.weights.last {
-                let at = Rows { rows: self.plan.outer_rows().1, ..at };
-                T::with(self.level, AddBias { at, y: edge, bias: bias.as_ptr() });
+            for (part, w) in self.outs.iter().zip(&way.last) {
+                w.times(self.kernels, &self.tables, x, at.len / self.plan.lanes, edge, false);
+                if let Ending::Affine(_, bias) = self.weights.last {
+                    let at = Rows { rows: part.rows.len(), ..at };
+                    T::with(self.level, AddBias { at, y: edge, bias: bias[part.rows.clone()].as_ptr() });
+                }
+                self.scatter(image, walk, part, edge);
             }
-            (self.kernels.scatter)(&Lines { image, taps: self.plan.last, strip, rows: edge, pitch: self.plan.pitch });
         }
     }
 }
@@ -141,19 +241,19 @@ pub(super) unsafe fn map<T: CpuElement, A: Pointwise>(
     out: Image<T>,
     kept: Option<&mut [T]>,
 ) {
-    let common = Common::new(plan, rho, weights);
-    let (rows_in, rows_out) = plan.outer_rows();
+    let common = Common::new(plan, rho, weights, inputs, out);
     let keep = kept.is_some();
     let kept = kept.map(Shared::new);
     with_buffer(packed_len(plan), |packed: &mut [T]| {
-        let packed = common.pack_forward(packed);
+        let way = common.pack_forward(packed);
         let task = |phase: usize, task: usize| {
             with_buffer(thread_len(plan, keep), |buffer: &mut [T]| {
                 let edge = buffer.as_mut_ptr();
                 // SAFETY: the buffer has rows for the outer arrays, x and, unless it is kept, y, and slack at its end.
-                let x = unsafe { edge.add(rows_in.max(rows_out) * plan.pitch) };
+                let x = unsafe { edge.add(plan.edge_rows() * plan.pitch) };
+                let mut walks = Walks::default();
                 for s in plan.task(phase, task) {
-                    let strip = plan.strip(s);
+                    walks.set(plan, s);
                     // SAFETY: each strip has a place of its own in `kept`.
                     let y = |layer: usize| unsafe {
                         match kept {
@@ -163,8 +263,8 @@ pub(super) unsafe fn map<T: CpuElement, A: Pointwise>(
                     };
                     // SAFETY: the arrays have the rows that each step takes; the plan keeps tasks of a phase apart in `out`.
                     unsafe {
-                        common.hidden(&packed, inputs, &strip, edge, x, y);
-                        common.output(&packed, &strip, edge, x, out);
+                        common.hidden(&way, inputs, &walks.first, edge, x, y);
+                        common.output(&way, walks.last(), edge, x, out);
                     }
                 }
             });

@@ -11,6 +11,7 @@ mod map;
 mod plan;
 mod pointwise;
 mod product;
+mod walk;
 
 pub(crate) use plan::Plan;
 
@@ -23,8 +24,8 @@ use inn_core::{Error, Result, Window, Write};
 use lines::Image;
 use std::ops::Range;
 
-/// Bytes of the rows that a strip gathers at most.
-const MOST_ROWS: usize = 2 << 20;
+/// Rows of neighbourhoods at most; with more, the hidden channels are too few to be worth gathering for.
+const MOST_ROWS: usize = 1 << 14;
 
 /// Weights as contiguous slices.
 struct Weights<'a, T> {
@@ -50,7 +51,7 @@ pub(crate) fn takes<T: CpuElement>(shape: &StackShape) -> bool {
     let same = kernel[3 - rank..].iter().all(|&k| k == 2 * shape.padding + 1);
     let plan = plan::<T>(shape);
     let (rows_in, rows_out) = plan.outer_rows();
-    same && rows_in.max(rows_out).saturating_mul(plan.pitch * size_of::<T>()) <= MOST_ROWS
+    same && rows_in.max(rows_out) <= MOST_ROWS
 }
 
 pub(crate) fn kept<T: CpuElement>(shape: &StackShape) -> usize {
@@ -265,5 +266,5 @@ fn from_window<T>(plan: &Plan, data: *mut T, len: usize, w: Window) -> Result<Im
     let (batch_stride, step) = if plan.samples_are_pixels { (0, w.batch_stride) } else { (w.batch_stride, 1) };
     // SAFETY: the window starts within the buffer.
     let data = unsafe { data.add(w.offset) };
-    Ok(Image { data, channels: w.shape.channels(), batch_stride, channel_stride: w.channel_stride, step, extents: plan.extents })
+    Ok(Image { data, channels: w.shape.channels(), batch_stride, channel_stride: w.channel_stride, step })
 }

@@ -14,8 +14,11 @@ use std::ops::Range;
 
 /// Bytes of the hidden channels of a strip.
 const STRIP_BYTES: usize = 128 << 10;
-/// Bytes of the neighbourhoods that a strip gathers.
-const ROWS_BYTES: usize = 640 << 10;
+/// Rows of neighbourhoods that are gathered at once, a channel's at least, where there are more than [`MANY_ROWS`].
+const ROWS: usize = 160;
+const MANY_ROWS: usize = 256;
+/// Pixels of a strip with as many rows, which then stay in the first-level cache.
+const MANY_ROWS_PIXELS: usize = 144;
 /// Pixels of a strip at most: longer ones save nothing more.
 const STRIP_PIXELS: usize = 144;
 /// Pixels of a strip at least, where there are as many.
@@ -30,7 +33,7 @@ const PARTIAL_BYTES: usize = 4 << 20;
 const PARTIAL_PIXELS: usize = 128;
 
 /// Extents and padding of a kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Taps {
     pub(super) kernel: [usize; 3],
     pub(super) padding: [usize; 3],
@@ -49,12 +52,6 @@ impl Taps {
 pub(super) struct Strip {
     pub(super) lines: Range<usize>,
     pub(super) x: Range<usize>,
-}
-
-impl Strip {
-    pub(super) fn pixels(&self) -> usize {
-        self.lines.len() * self.x.len()
-    }
 }
 
 /// The decomposition of a call.
@@ -114,7 +111,8 @@ impl Plan {
         }
         let hidden = shape.hidden();
         let rows = (shape.x.channels() * first.count()).max(shape.outputs * last.count());
-        let most = (STRIP_BYTES / (bytes * hidden)).min(ROWS_BYTES / (bytes * rows)).clamp(LEAST_PIXELS, STRIP_PIXELS);
+        let limit = if rows > MANY_ROWS { MANY_ROWS_PIXELS } else { STRIP_PIXELS };
+        let most = (STRIP_BYTES / (bytes * hidden)).clamp(LEAST_PIXELS, limit);
         let (lines, width) = (extents[0] * extents[1], extents[2]);
         let cut = if width > most {
             Cut::Line(width.div_ceil(most))
@@ -186,6 +184,17 @@ impl Plan {
     /// Rows of the arrays that the first and the last product make or take.
     pub(super) fn outer_rows(&self) -> (usize, usize) {
         (self.inputs * self.first.count(), self.outputs * self.last.count())
+    }
+
+    /// Channels whose neighbourhoods are gathered or scattered at once, of an image with `channels` channels.
+    pub(super) fn chunk(channels: usize, taps: Taps) -> usize {
+        if channels * taps.count() <= MANY_ROWS { channels } else { (ROWS / taps.count()).max(1) }
+    }
+
+    /// Rows of the array for neighbourhoods.
+    pub(super) fn edge_rows(&self) -> usize {
+        let rows = |channels, taps: Taps| Self::chunk(channels, taps).min(channels) * taps.count();
+        rows(self.inputs, self.first).max(rows(self.outputs, self.last)).max(MANY_ROWS.min(self.inputs * self.first.count()))
     }
 
     /// Elements of the partial gradients of W_1, the middle weights together, W, and all biases.
@@ -296,7 +305,7 @@ mod tests {
                     for task in 0..p.tasks(phase) {
                         for s in p.task(phase, task) {
                             let strip = p.strip(s);
-                            assert!(strip.pixels() < p.pitch);
+                            assert!(strip.lines.len() * strip.x.len() < p.pitch);
                             for line in strip.lines.clone() {
                                 for x in strip.x.clone() {
                                     let at = line * p.extents[2] + x;

@@ -2,7 +2,7 @@
 
 use super::plan::Plan;
 use crate::conv::kernels::Kernels;
-use crate::conv::micro::{Panel, StoreOp};
+use crate::conv::micro::Product;
 use crate::conv::outer::{Outer, Run, Turn};
 use crate::conv::plan::split;
 use crate::pool;
@@ -17,8 +17,6 @@ const TILE_BYTES: usize = 192;
 pub(super) struct Tables {
     pitch: usize,
     rows: Vec<usize>,
-    ops: Vec<StoreOp>,
-    first: Vec<u32>,
     /// Vectors of a tile.
     tile: usize,
 }
@@ -27,18 +25,15 @@ impl Tables {
     pub(super) fn new(plan: &Plan) -> Self {
         let (rows_in, rows_out) = plan.outer_rows();
         let most = rows_in.max(rows_out).max(plan.hidden);
-        let vectors = plan.pitch / plan.lanes;
         Self {
             pitch: plan.pitch,
             rows: (0..most).map(|row| row * plan.pitch).collect(),
-            ops: (0..vectors).map(|v| StoreOp { to: v * plan.lanes, mask: u32::MAX >> (32 - plan.lanes) }).collect(),
-            first: (0..=vectors as u32).collect(),
             tile: (TILE_BYTES / (plan.lanes * plan.bytes)).max(1),
         }
     }
 }
 
-/// A matrix (rows, columns), packed in blocks of rows as [`Panel`] takes them.
+/// A matrix (rows, columns), packed in blocks of rows as [`Product`] takes them.
 #[derive(Clone, Copy)]
 pub(super) struct Packed<'a, T> {
     data: &'a [T],
@@ -68,12 +63,24 @@ impl<'a, T> Source<'a, T> {
     }
 }
 
+impl<'a, T> Source<'a, T> {
+    /// Some of its rows.
+    pub(super) fn part_of_rows(self, rows: Range<usize>) -> Self {
+        Self { from: &self.from[rows.start * self.row..], rows: rows.len(), ..self }
+    }
+
+    /// Some of its columns.
+    pub(super) fn part_of_columns(self, columns: Range<usize>) -> Self {
+        Self { from: &self.from[columns.start * self.column..], columns: columns.len(), ..self }
+    }
+}
+
 /// Packs matrices one after the other; `to` has an element for each of theirs.
 pub(super) fn pack<'a, T: Element>(kernels: &Kernels<T>, alone: bool, sources: &[Source<'_, T>], to: &'a mut [T]) -> Vec<Packed<'a, T>> {
     let mut rest = &mut *to;
     let mut blocks = Vec::new();
     for source in sources {
-        let count = source.rows.div_ceil(kernels.panel.len());
+        let count = source.rows.div_ceil(kernels.product.len());
         for block in 0..count {
             let range = split(source.rows, count, block);
             let (part, after) = std::mem::take(&mut rest).split_at_mut(range.len() * source.columns);
@@ -108,7 +115,7 @@ fn fill<T: Element>(to: &mut [T], range: Range<usize>, s: &Source<'_, T>) {
         }
     } else {
         for (m, r) in range.enumerate() {
-            for (k, &value) in s.from[r * s.row..r * s.row + s.columns].iter().enumerate() {
+            for (k, &value) in s.from[r * s.row..].iter().step_by(s.column).take(s.columns).enumerate() {
                 to[k * height + m] = value;
             }
         }
@@ -116,15 +123,15 @@ fn fill<T: Element>(to: &mut [T], range: Range<usize>, s: &Source<'_, T>) {
 }
 
 impl<T: Element> Packed<'_, T> {
-    /// `to = A b` for the first `vectors` vectors of the rows of `b`.
+    /// `to = A b`, or `to += A b` with `add`, for the first `vectors` vectors of the rows of `b`.
     ///
     /// # Safety
     /// `b` and `to` must be arrays of a strip with as many rows as A has columns and rows, `b` followed by
     /// [`SLACK`](crate::conv::plan::SLACK) readable elements, and nothing else may access `to` meanwhile.
-    pub(super) unsafe fn times(&self, kernels: &Kernels<T>, tables: &Tables, b: *const T, vectors: usize, to: *mut T) {
-        let blocks = self.rows.div_ceil(kernels.panel.len());
+    pub(super) unsafe fn times(&self, kernels: &Kernels<T>, tables: &Tables, b: *const T, vectors: usize, to: *mut T, add: bool) {
+        let blocks = self.rows.div_ceil(kernels.product.len());
         // A tile of `b` stays in the cache while all of A passes; few rows are better served by long tiles.
-        let tile = if self.rows > kernels.panel.len() { tables.tile } else { vectors };
+        let tile = if self.rows > kernels.product.len() { tables.tile } else { vectors };
         let lanes = kernels.lanes;
         let mut v = 0;
         while v < vectors {
@@ -133,19 +140,17 @@ impl<T: Element> Packed<'_, T> {
                 let range = split(self.rows, blocks, block);
                 // SAFETY: the caller's promise; the block lies within A.
                 unsafe {
-                    let panel = Panel {
+                    let product = Product {
                         a: self.data.as_ptr().add(range.start * self.columns),
+                        columns: self.columns,
                         b: b.add(v * lanes),
-                        off: &tables.rows[..self.columns],
+                        b_row: tables.pitch,
                         vectors: count,
-                        ops: &tables.ops,
-                        first: &tables.first,
-                        step: 1,
                         to: to.add(range.start * tables.pitch + v * lanes),
-                        row: tables.pitch,
-                        accumulate: false,
+                        to_row: tables.pitch,
+                        accumulate: add,
                     };
-                    (kernels.panel[range.len() - 1])(&panel);
+                    (kernels.product[range.len() - 1])(&product);
                 }
             }
             v += count;
