@@ -217,6 +217,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
         0
     }
 
+    /// Bytes that the backend may keep free for reuse when at most `peak` bytes of buffers are alive at one time.
+    fn reserve(&self, peak: usize) -> usize {
+        let _ = peak;
+        0
+    }
+
     /// Whether the backend takes up the offer that a primitive describes.
     fn takes(&self, primitive: &Primitive) -> bool {
         let _ = primitive;

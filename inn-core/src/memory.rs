@@ -28,7 +28,7 @@ pub struct Memory {
     pub state: usize,
     /// Everything else at the worst moment: the cotangent, log-determinants, one layer's hidden values.
     pub workspace: usize,
-    /// What the backend's kernels add to the peak with what they hold beside its buffers.
+    /// What the backend adds to the peak: what its kernels hold beside its buffers, and buffers kept for reuse.
     pub scratch: usize,
 }
 
@@ -97,7 +97,7 @@ pub fn gradient_memory<L: Invertible, B: Backend>(
     let gl = mapped.logdet.duplicate()?;
     call.backward(mapped.state, gy, &gl, &mut grads)?;
     let peak = plan.meter.peak.load(Ordering::Relaxed);
-    let scratch = plan.meter.peak_in_kernels.load(Ordering::Relaxed).saturating_sub(peak);
+    let scratch = plan.meter.peak_in_kernels.load(Ordering::Relaxed).saturating_sub(peak) + backend.reserve(peak);
     Ok(Memory { parameters, gradients, state, workspace: peak - parameters - gradients - state, scratch })
 }
 
@@ -118,7 +118,8 @@ pub fn map_bytes<L: Invertible, B: Backend>(
     let x = Tensor::scratch(&plan, input)?;
     let conditions = conditions.iter().map(|&shape| Tensor::scratch(&plan, shape)).collect::<Result<Vec<_>>>()?;
     Call::new(layer, &theta, Given::conditions(&conditions)).map(dir, x)?;
-    Ok(plan.meter.peak.load(Ordering::Relaxed).max(plan.meter.peak_in_kernels.load(Ordering::Relaxed)))
+    let peak = plan.meter.peak.load(Ordering::Relaxed);
+    Ok(peak.max(plan.meter.peak_in_kernels.load(Ordering::Relaxed)) + backend.reserve(peak))
 }
 
 #[derive(Default)]

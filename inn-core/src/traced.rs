@@ -247,6 +247,10 @@ impl<B: Backend> Backend for Traced<B> {
         self.inner.scratch(primitive)
     }
 
+    fn reserve(&self, peak: usize) -> usize {
+        self.inner.reserve(peak)
+    }
+
     fn takes(&self, primitive: &Primitive) -> bool {
         self.inner.takes(primitive)
     }

@@ -1,12 +1,66 @@
 //! Buffers of the CPU backend and the pool that they return to.
 
 use inn_core::Element;
+use memmap2::MmapMut;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Storage of the CPU backend: a vector that returns to the pool of its backend when it is dropped.
+/// Bytes from which new storage is mapped pages of its own. They go back to the system when they are freed, whatever the allocator would do
+/// with holes of such sizes (glibc keeps them, and a process grows by a good half of what it needs).
+const MAPPED: usize = 1 << 17;
+
+/// Where elements lie.
+enum Storage<T> {
+    /// In a vector, from the host or too short to be worth pages of its own.
+    Vector(Vec<T>),
+    /// In pages of its own, from their start.
+    Pages(MmapMut, usize),
+}
+
+impl<T: Element> Storage<T> {
+    /// Zeroed by the system page by page on first use, which costs nothing up front. `None` where there is no memory left.
+    fn new(len: usize) -> Option<Self> {
+        let size = len.checked_mul(size_of::<T>())?;
+        if size >= MAPPED {
+            // Lengths that no allocation can have are refused before the system sees them.
+            return isize::try_from(size).ok().and_then(|_| MmapMut::map_anon(size).ok()).map(|pages| Self::Pages(pages, len));
+        }
+        bytemuck::allocation::try_zeroed_slice_box::<T>(len).ok().map(|values| Self::Vector(values.into_vec()))
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Vector(values) => values.len(),
+            Self::Pages(_, len) => *len,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.len() * size_of::<T>()
+    }
+
+    fn as_slice(&self) -> &[T] {
+        match self {
+            Self::Vector(values) => values,
+            Self::Pages(pages, len) => bytemuck::cast_slice(&pages[..len * size_of::<T>()]),
+        }
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [T] {
+        match self {
+            Self::Vector(values) => values,
+            Self::Pages(pages, len) => bytemuck::cast_slice_mut(&mut pages[..*len * size_of::<T>()]),
+        }
+    }
+
+    fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::Vector(Vec::new()))
+    }
+}
+
+/// Storage of the CPU backend, which returns to the pool of its backend when it is dropped.
 pub struct CpuBuffer<T: Element> {
-    values: Vec<T>,
+    values: Storage<T>,
     pool: Arc<Pool<T>>,
     /// Buffers that came from the host are freed instead, since nothing will ask for their length again.
     pooled: bool,
@@ -15,30 +69,33 @@ pub struct CpuBuffer<T: Element> {
 impl<T: Element> CpuBuffer<T> {
     /// The elements.
     pub fn as_slice(&self) -> &[T] {
-        &self.values
+        self.values.as_slice()
     }
 
     /// The elements, to change.
     pub fn as_mut_slice(&mut self) -> &mut [T] {
-        &mut self.values
+        self.values.as_mut_slice()
     }
 
-    /// Gives the elements up to the caller; the pool forgets them.
+    /// Gives the elements up to the caller; the pool forgets them. Those that came from the host move, others may be copied.
     pub(crate) fn into_vec(mut self) -> Vec<T> {
-        let values = std::mem::take(&mut self.values);
-        self.pool.state().alive -= bytes(&values);
+        let values = self.values.take();
+        self.pool.state().alive -= values.bytes();
         self.pooled = false;
-        values
+        match values {
+            Storage::Vector(values) => values,
+            pages => pages.as_slice().to_vec(),
+        }
     }
 }
 
 impl<T: Element> Drop for CpuBuffer<T> {
     fn drop(&mut self) {
-        let values = std::mem::take(&mut self.values);
+        let values = self.values.take();
         let mut state = self.pool.state();
-        state.alive -= bytes(&values);
-        if self.pooled && !values.is_empty() {
-            state.pooled += bytes(&values);
+        state.alive -= values.bytes();
+        if self.pooled && values.len() > 0 {
+            state.pooled += values.bytes();
             state.free.push_back(values);
         }
     }
@@ -46,17 +103,23 @@ impl<T: Element> Drop for CpuBuffer<T> {
 
 /// Free buffers, oldest first, and what is alive.
 ///
-/// The pool never makes the footprint larger than the most that was ever alive: before memory is taken from the system, the oldest free
+/// The pool never makes the footprint larger than the most that was ever alive and [`slack`]: before memory is taken from the system, free
 /// buffers make room. So what [`inn_core::memory`] predicts from the order of allocations alone is what the process holds.
 pub(crate) struct Pool<T> {
     state: Mutex<State<T>>,
 }
 
 struct State<T> {
-    free: VecDeque<Vec<T>>,
+    free: VecDeque<Storage<T>>,
     alive: usize,
     pooled: usize,
     peak: usize,
+}
+
+/// What a pool may hold beyond the most that was ever alive: layers that take turns with buffers of different sizes would otherwise
+/// make it free and ask again for every one of them.
+pub(crate) fn slack(peak: usize) -> usize {
+    peak / 8
 }
 
 /// What a pool holds, in bytes.
@@ -74,10 +137,6 @@ impl<T> Default for Pool<T> {
     fn default() -> Self {
         Self { state: Mutex::new(State { free: VecDeque::new(), alive: 0, pooled: 0, peak: 0 }) }
     }
-}
-
-fn bytes<T>(values: &[T]) -> usize {
-    size_of_val(values)
 }
 
 impl<T: Element> Pool<T> {
@@ -101,10 +160,9 @@ impl<T: Element> Pool<T> {
             None => {
                 state.enter(size);
                 drop(state);
-                // Zeroed by the system page by page on first use, which costs nothing up front.
-                match bytemuck::allocation::try_zeroed_slice_box::<T>(len) {
-                    Ok(values) => values.into_vec(),
-                    Err(()) => {
+                match Storage::new(len) {
+                    Some(values) => values,
+                    None => {
                         self.state().alive -= size;
                         return None;
                     }
@@ -116,7 +174,8 @@ impl<T: Element> Pool<T> {
 
     /// Takes over a vector of the host's.
     pub(crate) fn adopt(self: &Arc<Self>, values: Vec<T>) -> CpuBuffer<T> {
-        self.state().enter(bytes(&values));
+        let values = Storage::Vector(values);
+        self.state().enter(values.bytes());
         CpuBuffer { values, pool: self.clone(), pooled: false }
     }
 
@@ -134,13 +193,17 @@ impl<T: Element> Pool<T> {
 }
 
 impl<T: Element> State<T> {
-    /// Counts a buffer that comes alive and makes room for it.
+    /// Counts a buffer that comes alive and makes room for it: the smallest free buffer that is enough goes, or all from the oldest on.
     fn enter(&mut self, size: usize) {
         self.alive += size;
         self.peak = self.peak.max(self.alive);
-        while self.alive + self.pooled > self.peak {
-            match self.free.pop_front() {
-                Some(oldest) => self.pooled -= bytes(&oldest),
+        let limit = self.peak + slack(self.peak);
+        while self.alive + self.pooled > limit {
+            let short = self.alive + self.pooled - limit;
+            let enough = self.free.iter().enumerate().filter(|(_, values)| values.bytes() >= short);
+            let at = enough.min_by_key(|(_, values)| values.bytes()).map_or(0, |(at, _)| at);
+            match self.free.remove(at) {
+                Some(values) => self.pooled -= values.bytes(),
                 None => break,
             }
         }
@@ -163,9 +226,9 @@ mod tests {
         assert_eq!(a.as_slice().as_ptr(), at);
         drop((a, b));
         assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 240, peak: 240 });
-        // 15 elements are new; the oldest (10) has to go, and 20 after it.
+        // 15 elements are new, and there is slack for 30 bytes: 90 bytes have to go, for which the buffer of 20 is enough.
         let c = pool.alloc(15).unwrap();
-        assert_eq!(pool.footprint(), Footprint { alive: 120, pooled: 0, peak: 240 });
+        assert_eq!(pool.footprint(), Footprint { alive: 120, pooled: 80, peak: 240 });
         drop(c);
         pool.trim();
         assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 0, peak: 240 });

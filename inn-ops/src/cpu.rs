@@ -1,6 +1,6 @@
 //! The CPU backend: which module answers which primitive.
 
-use crate::buffer::{CpuBuffer, Footprint, Pool};
+use crate::buffer::{CpuBuffer, Footprint, Pool, slack};
 use crate::conv::{self, ConvElement, ConvError, Geometry, Op, Planes, PlanesMut};
 use crate::{pool, reflect, squeeze, stack, zip};
 use inn_core::error::expect_shape;
@@ -186,6 +186,10 @@ impl<T: CpuElement> Backend for Cpu<T> {
 
     fn tile(&self, bytes: usize, batch: usize) -> usize {
         (TILE_BYTES / bytes.max(1)).clamp(1, batch.max(1))
+    }
+
+    fn reserve(&self, peak: usize) -> usize {
+        slack(peak)
     }
 
     fn takes(&self, primitive: &Primitive) -> bool {
