@@ -61,7 +61,8 @@ pub(crate) unsafe fn gather<L: Lanes>(p: &Lines<'_, L::Elem>) {
                     for end in (whole..p.pitch).step_by(L::N) {
                         L::zero().store(row.add(end));
                     }
-                    let from = p.image.data.add(c * p.image.channel_stride).wrapping_add(tx * p.image.step);
+                    let from =
+                        p.image.data.add(walk.sample * p.image.batch_stride + c * p.image.channel_stride).wrapping_add(tx * p.image.step);
                     if p.image.step == 1 {
                         gather_row::<L>(from, p.image.batch_stride, places, masks, walk.count, row);
                     } else {
@@ -145,7 +146,8 @@ pub(crate) unsafe fn scatter<L: Lanes>(p: &Lines<'_, L::Elem>) {
         for c in 0..p.image.channels {
             // SAFETY: as for this function.
             unsafe {
-                let offset = target.sample * p.image.batch_stride + c * p.image.channel_stride + target.offset * p.image.step;
+                let offset =
+                    (walk.sample + target.sample) * p.image.batch_stride + c * p.image.channel_stride + target.offset * p.image.step;
                 let to = p.image.data.add(offset);
                 let rows = p.rows.add(c * taps * p.pitch);
                 let mut j = 0;

@@ -48,7 +48,7 @@ impl Taps {
 }
 
 /// Lines of a strip, counted through all samples, and the pixels of each.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Strip {
     pub(super) lines: Range<usize>,
     pub(super) x: Range<usize>,

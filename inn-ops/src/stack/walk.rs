@@ -7,11 +7,15 @@ use std::ops::Range;
 #[derive(Default)]
 pub(crate) struct Walk {
     pub(super) taps: Taps,
+    /// The first sample of the strip; all others are counted from it.
+    pub(super) sample: usize,
+    /// The strip, counted from its first sample.
+    strip: Strip,
     /// Lines of the strip, and pixels and vectors of each.
     pub(super) lines: usize,
     pub(super) count: usize,
     pub(super) vectors: usize,
-    /// For each tap (z, y) and line: the sample, and the element of its channel where tap x = 0 of the line's first pixel lies, which may be
+    /// For each tap (z, y) and line: the sample from the first on, and the element of its channel where tap x = 0 of the line's first pixel lies, which may be
     /// outside of the line; none where the whole line is outside of the image.
     pub(super) places: Vec<Option<(usize, isize)>>,
     /// For each tap x and vector, the lanes that lie in the image.
@@ -30,6 +34,7 @@ pub(crate) struct Walk {
 
 /// A line that a strip adds to.
 pub(super) struct Target {
+    /// From the first on.
     pub(super) sample: usize,
     /// Its first pixel in reach, within a channel.
     pub(super) offset: usize,
@@ -53,9 +58,18 @@ impl Walk {
     pub(super) fn set(&mut self, lanes: usize, extents: [usize; 3], taps: Taps, strip: &Strip) {
         let [depth, height, width] = extents;
         let ([kz, ky, kx], [pz, py, px]) = (taps.kernel, taps.padding);
+        let plane = depth * height;
+        self.sample = strip.lines.start / plane;
+        let shift = self.sample * plane;
+        let strip = Strip { lines: strip.lines.start - shift..strip.lines.end - shift, x: strip.x.clone() };
+        // Strips of equal form follow each other: groups of samples, or the same part of one sample after the other.
+        if strip == self.strip && taps == self.taps {
+            return;
+        }
+        self.strip = strip.clone();
         let (x0, count) = (strip.x.start, strip.x.len());
         (self.taps, self.lines, self.count, self.vectors) = (taps, strip.lines.len(), count, count.div_ceil(lanes));
-        let place = |line: usize| (line / (depth * height), line / height % depth, line % height);
+        let place = |line: usize| (line / plane, line / height % depth, line % height);
 
         self.places.clear();
         for tz in 0..kz {
@@ -90,10 +104,9 @@ impl Walk {
 
         self.targets.clear();
         self.sources.clear();
-        let (plane, reach) = (depth * height, pz * height + py);
-        let samples = strip.lines.start / plane..(strip.lines.end - 1) / plane + 1;
-        let from = strip.lines.start.saturating_sub(reach).max(samples.start * plane);
-        let to = (strip.lines.end + reach).min(samples.end * plane);
+        let reach = pz * height + py;
+        let from = strip.lines.start.saturating_sub(reach);
+        let to = (strip.lines.end + reach).min(((strip.lines.end - 1) / plane + 1) * plane);
         for line in from..to {
             let (b, z, y) = place(line);
             let start = self.sources.len();

@@ -27,7 +27,7 @@ use inn_core::{Kernel, Result, Shape, Window};
 /// Elements of a block at most: what a partial sum in the number type of the tensor covers.
 const BLOCK: usize = 4096;
 /// Elements of a task at least, where there are that many.
-const TASK: usize = 16384;
+const TASK: usize = 4096;
 
 pub(crate) fn zip<T: CpuElement, K: Kernel>(
     cpu: &Cpu<T>,
