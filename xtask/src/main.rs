@@ -1,47 +1,52 @@
 //! The tasks of this workspace, in Rust: `cargo xtask <task>`.
 
+mod compare;
 mod counts;
 mod dependencies;
+mod numbers;
+mod page;
 
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
+use clap::Parser;
 use counts::Counts;
 
-const USAGE: &str = "\
-usage: cargo xtask <task>
-
-  test-all        every test of the workspace, with all features; closes with one line of counts
-                  (INN_REQUIRE_GPU=1 makes a missing GPU a failure)
-  bench [CRATE]   the benches of one crate, or of all
-  check           formatting, lints and documentation, without tests
-  ci              check, then test-all
-  dependencies    a table of how many crates each crate of the workspace depends on
-";
+/// The tasks of this workspace.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+enum Task {
+    /// Every test of the workspace, with all features; closes with one line of counts (INN_REQUIRE_GPU=1 makes a missing GPU a failure).
+    TestAll,
+    /// The benches of one crate, or of all.
+    Bench {
+        /// The crate.
+        package: Option<String>,
+    },
+    /// Formatting, lints and documentation, without tests.
+    Check,
+    /// check, then test-all.
+    Ci,
+    /// A table of how many crates each crate of the workspace depends on.
+    Dependencies,
+    /// This project against its peers in one run: tables of times, ratios, memory, share of the machine's peak.
+    Compare(compare::Options),
+}
 
 /// Why a task did not succeed, in words; empty when everything has been said already.
 type Outcome = Result<(), String>;
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let outcome = match args[..] {
-        ["test-all"] => test_all(),
-        ["bench"] => run(&["bench", "--workspace"], &[]),
-        ["bench", package] if !package.starts_with('-') => run(&["bench", "--package", package], &[]),
-        ["check"] => check(),
-        ["ci"] => check().and_then(|()| test_all()),
-        ["dependencies"] => dependencies::print(),
-        ["help" | "-h" | "--help"] => {
-            print!("{USAGE}");
-            return ExitCode::SUCCESS;
-        }
-        _ => {
-            eprint!("{USAGE}");
-            return ExitCode::from(2);
-        }
+    let outcome = match Task::parse() {
+        Task::TestAll => test_all(),
+        Task::Bench { package: None } => run(&["bench", "--workspace"], &[]),
+        Task::Bench { package: Some(package) } => run(&["bench", "--package", &package], &[]),
+        Task::Check => check(),
+        Task::Ci => check().and_then(|()| test_all()),
+        Task::Dependencies => dependencies::print(),
+        Task::Compare(options) => compare::compare(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
