@@ -3,6 +3,7 @@
 mod compare;
 mod counts;
 mod dependencies;
+mod levels;
 mod numbers;
 mod page;
 
@@ -18,7 +19,9 @@ use counts::Counts;
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo xtask")]
 enum Task {
-    /// Every test of the workspace, with all features; closes with one line of counts (INN_REQUIRE_GPU=1 makes a missing GPU a failure).
+    /// Every test of the workspace, with all features and each instruction set that this machine has; closes with one line of counts.
+    ///
+    /// INN_SIMD=avx512, avx2, neon or scalar picks one instruction set; INN_REQUIRE_GPU=1 makes a missing GPU a failure.
     TestAll,
     /// The benches of one crate, or of all.
     Bench {
@@ -85,18 +88,66 @@ fn announce(args: &[&str]) {
 fn check() -> Outcome {
     run(&["fmt", "--all", "--check"], &[])?;
     run(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"], &[])?;
-    run(&["doc", "--workspace", "--all-features", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings")])
+    run(&["doc", "--workspace", "--all-features", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings")])?;
+    if has_standard_library(ARM) {
+        run(&["check", "--target", ARM, "--package", "inn-ops"], &[])
+    } else {
+        eprintln!("xtask: the NEON code was not checked, for want of a standard library; `rustup target add {ARM}` brings it");
+        Ok(())
+    }
+}
+
+/// Whose vectors are NEON.
+const ARM: &str = "aarch64-unknown-linux-gnu";
+
+/// Whether code for `target` can be checked here.
+fn has_standard_library(target: &str) -> bool {
+    let output = Command::new("rustc").args(["--print", "target-libdir", "--target", target]).current_dir(root()).output();
+    let Ok(output) = output else { return false };
+    let folder = String::from_utf8_lossy(&output.stdout);
+    let files = std::fs::read_dir(folder.trim()).into_iter().flatten().flatten();
+    output.status.success() && files.into_iter().any(|file| file.file_name().to_string_lossy().starts_with("libstd-"))
 }
 
 /// Unit, integration and doc tests in the test profile: optimized, with debug assertions and overflow checks, which release would leave out.
+///
+/// The whole suite runs with the widest vectors that the machine has, and all of it but the doc tests, which would be compiled anew, with each
+/// other instruction set: the programs are there already, so that costs their time alone. `INN_SIMD` in the environment picks one.
 fn test_all() -> Outcome {
     if std::env::var("INN_REQUIRE_GPU").is_ok_and(|v| v == "1") {
         eprintln!("INN_REQUIRE_GPU=1: without a GPU the tests fail");
     }
-    let args = ["test", "--workspace", "--all-features", "--no-fail-fast"];
+    let mut total = Counts::default();
+    let mut lines = Vec::new();
+    if let Ok(level) = std::env::var("INN_SIMD") {
+        let counts = test(&level, &[])?;
+        lines.push(format!("{level}, from INN_SIMD: {counts}"));
+        total += counts;
+    } else {
+        let mut only: &[&str] = &[];
+        for level in levels::all() {
+            if level.available {
+                let counts = test(level.name, only)?;
+                lines.push(format!("{}: {counts}", level.name));
+                total += counts;
+                only = &["--tests"];
+            } else {
+                lines.push(format!("{}: not run, this machine lacks it", level.name));
+            }
+        }
+    }
+    lines.iter().for_each(|line| println!("{line}"));
+    println!("{total}");
+    if total.failed == 0 { Ok(()) } else { Err(String::new()) }
+}
+
+/// The tests with one instruction set; `only` picks kinds of tests.
+fn test(level: &str, only: &[&str]) -> Result<Counts, String> {
+    let args = [&["test", "--workspace", "--all-features", "--no-fail-fast"], only].concat();
+    eprint!("INN_SIMD={level} ");
     announce(&args);
     let start = |e: io::Error| format!("cargo does not start: {e}");
-    let mut child = cargo().args(args).stdout(Stdio::piped()).spawn().map_err(start)?;
+    let mut child = cargo().args(args).env("INN_SIMD", level).stdout(Stdio::piped()).spawn().map_err(start)?;
     let mut counts = Counts::default();
     if let Some(stdout) = child.stdout.take() {
         stream(BufReader::new(stdout), &mut counts).map_err(|e| format!("the output of the tests cannot be read: {e}"))?;
@@ -107,8 +158,7 @@ fn test_all() -> Outcome {
         eprintln!("xtask: something failed outside a test, such as a build ({status}); it counts as one failure");
         counts.failed = 1;
     }
-    println!("{counts}");
-    if counts.failed == 0 { Ok(()) } else { Err(String::new()) }
+    Ok(counts)
 }
 
 /// Copies the output on as it comes, and counts.

@@ -47,7 +47,8 @@ pub fn compare(options: &Options) -> Outcome {
     build(&["peak", "gradient_step", "conv_throughput", "dense_flow"])?;
     let mut peak = Peak::measure(options)?;
     let mut versions = String::new();
-    let measured = rows.into_iter().map(|row| measure(row, options, &mut versions)).collect::<Result<Vec<_>, _>>()?;
+    let mut failures = Vec::new();
+    let measured: Vec<Measured> = rows.into_iter().map(|row| measure(row, options, &mut versions, &mut failures)).collect();
     peak.again(options)?;
 
     let mut text = heading(options, &peak, &versions);
@@ -57,8 +58,11 @@ pub fn compare(options: &Options) -> Outcome {
             text += &format!("\n{table}");
         }
     }
+    text += &commands(&measured);
     print!("{text}");
-    page.map_or(Ok(()), |page| page.write(&text))
+    page.map_or(Ok(()), |page| page.write(&text))?;
+    // What did not run has no figure in the tables; hours of others are not thrown away for it.
+    if failures.is_empty() { Ok(()) } else { Err(format!("some cases have no figures:\n  {}", failures.join("\n  "))) }
 }
 
 /// Builds examples, so that the first run of one does not build.
@@ -100,26 +104,37 @@ pub fn number(line: &Value, key: &str) -> Result<f64, String> {
     line.get(key).and_then(Value::as_f64).ok_or_else(|| format!("no number {key} in {line}"))
 }
 
-fn measure(row: Row, options: &Options, versions: &mut String) -> Result<Measured, String> {
+/// Runs a row; what fails has no figures, and leaves its reason in `failures`.
+fn measure(row: Row, options: &Options, versions: &mut String, failures: &mut Vec<String>) -> Measured {
     let labels = row.group.peers();
     let mut lines: Vec<Vec<Value>> = vec![Vec::new(); 1 + labels.len()];
     for _ in 0..options.repeat.max(1) {
         let (program, arguments) = &row.ours;
-        lines[0].push(example(program, arguments, options.threads)?);
+        match example(program, arguments, options.threads) {
+            Ok(line) => lines[0].push(line),
+            Err(reason) => failures.push(reason),
+        }
         let Some(python) = &options.python else { continue };
         for (label, arguments) in &row.peers {
-            let line = peer(python, arguments, options.threads)?;
-            if versions.is_empty() {
-                *versions = named(line.get("versions"));
-            }
             let place = labels.iter().position(|l| l == label).map_or(0, |i| i + 1);
-            lines[place].push(line);
+            match peer(python, arguments, options.threads) {
+                Ok(line) => {
+                    *versions = named(line.get("versions"));
+                    lines[place].push(line);
+                }
+                Err(reason) => failures.push(reason),
+            }
         }
     }
-    let mut sides = lines.iter().map(|lines| side(&row, lines));
-    let ours = sides.next().transpose()?.flatten().unwrap_or_default();
-    let peers = sides.collect::<Result<_, _>>()?;
-    Ok(Measured { row, ours, peers })
+    let mut sides = lines.iter().map(|lines| {
+        side(&row, lines).unwrap_or_else(|reason| {
+            failures.push(reason);
+            None
+        })
+    });
+    let ours = sides.next().flatten().unwrap_or_default();
+    let peers = sides.collect();
+    Measured { row, ours, peers }
 }
 
 /// Medians over the lines of one side; nothing without lines.
@@ -173,7 +188,7 @@ fn heading(options: &Options, peak: &Peak, versions: &str) -> String {
     let peers = if versions.is_empty() { "not measured (no `--python`)" } else { versions };
     format!(
         "Processor: {} ({}), {} threads. Multiply-add peak in f32, measured before and after: {} GFLOP/s on all threads, {:.0} on one. \
-         {}. Peers: {peers}. Medians of {} processes a side, in turns.\n",
+         {}. Peers: {peers}. Figures are medians over {} runs of each side, in turns.\n",
         word("processor"),
         word("instructions"),
         count("threads"),
@@ -182,6 +197,20 @@ fn heading(options: &Options, peak: &Peak, versions: &str) -> String {
         rustc.unwrap_or_default(),
         options.repeat.max(1),
     )
+}
+
+/// What was run, so that each figure can be had alone.
+fn commands(measured: &[Measured]) -> String {
+    let mut text = "\n### Commands\n\nA row alone: `cargo xtask compare --python PATH --only ROW`. It runs\n\n".to_owned();
+    for Measured { row, .. } in measured {
+        let (program, arguments) = &row.ours;
+        text += &format!("- `{}`: `cargo run --release -p inn-examples --example {program} -- {arguments}`", row.name);
+        for (_, arguments) in &row.peers {
+            text += &format!(", `peers.py {arguments}`");
+        }
+        text += "\n";
+    }
+    text
 }
 
 #[cfg(test)]
