@@ -129,6 +129,8 @@ struct Figures {
     base_mb: Option<f64>,
     peak_mb: Option<f64>,
     delta_mb: Option<f64>,
+    /// The resident set after the last step.
+    end_mb: Option<f64>,
     /// What shapes alone say that `delta_mb` should be: gradients, workspace and scratch.
     predicted_mb: f64,
     gradients_mb: f64,
@@ -215,6 +217,7 @@ fn measure<A: Architecture>(cpu: &Cpu<f32>, config: &A, input: Shape, common: &C
         base_mb: base.map(megabytes),
         peak_mb: highest.map(megabytes),
         delta_mb: delta.map(megabytes),
+        end_mb: resident().map(megabytes),
         predicted_mb: megabytes((memory.gradients + memory.workspace + memory.scratch) as u64),
         gradients_mb: megabytes(memory.gradients as u64),
         loss,
