@@ -33,12 +33,18 @@ struct Cli {
     /// Steps of Adam between the two readings.
     #[arg(long, default_value_t = 100)]
     train: usize,
+    /// Rate of Adam, reached in a straight line over all steps.
+    #[arg(long, default_value_t = 3e-4)]
+    learning_rate: f64,
     /// Flow steps of the network whose round trip is taken; an even number.
     #[arg(long, default_value_t = 32)]
     trip_steps: usize,
     /// Flow steps of the network whose gradient is taken; an even number.
     #[arg(long, default_value_t = 96)]
     gradient_steps: usize,
+    /// Threads; all cores when 0.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
     /// Seed of weights and noise.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -61,15 +67,20 @@ fn main() -> std::process::ExitCode {
 }
 
 fn run(args: &Cli) -> Result<Line<'_>> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build().map_err(|e| Error::config("threads", e))?;
+    pool.install(|| measure(args))
+}
+
+fn measure(args: &Cli) -> Result<Line<'_>> {
     let x = digits(args)?;
     let (_, mut model) = initialized(args, args.trip_steps, &x)?;
     let round_trip_initialized = round_trip(&model, &x)?;
-    train(&mut model, &x, args.train)?;
+    train(&mut model, &x, args)?;
     let round_trip_trained = round_trip(&model, &x)?;
 
     let (config, mut model) = initialized(args, args.gradient_steps, &x)?;
     let gradient_initialized = gradient_error(&config, &model, &x)?;
-    train(&mut model, &x, args.train)?;
+    train(&mut model, &x, args)?;
     let gradient_trained = gradient_error(&config, &model, &x)?;
     Ok(Line { args, round_trip_initialized, round_trip_trained, gradient_initialized, gradient_trained })
 }
@@ -99,11 +110,12 @@ fn initialized(args: &Cli, steps: usize, x: &Tensor<Device>) -> Result<(GlowConf
     Ok((config, model))
 }
 
-fn train(model: &mut Model<Glow, Device>, x: &Tensor<Device>, steps: usize) -> Result<()> {
+fn train(model: &mut Model<Glow, Device>, x: &Tensor<Device>, args: &Cli) -> Result<()> {
     let mut moments = Moments::new(Optimizer::adam(), model.params())?;
-    for _ in 0..steps {
+    for step in 1..=args.train {
+        let rate = args.learning_rate * step as f64 / args.train as f64;
         let grads = gradient(model, x.duplicate()?)?;
-        moments.step(model.params_mut(), &grads, 1e-3, clip_scale(grads.norm()?, Some(50.0)))?;
+        moments.step(model.params_mut(), &grads, rate, clip_scale(grads.norm()?, Some(50.0)))?;
     }
     Ok(())
 }

@@ -38,6 +38,9 @@ struct Cli {
     /// Prints only shapes with a cliff, and the summary.
     #[arg(long)]
     cliffs: bool,
+    /// Prints only the summary.
+    #[arg(long)]
+    summary: bool,
 }
 
 /// Slower than its neighbour by this factor is a cliff.
@@ -81,7 +84,8 @@ struct Summary {
 
 fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
-    let each = |line: Line| if cli.cliffs && line.cliffs.is_empty() { Ok(()) } else { print_json(&line) };
+    let wanted = |line: &Line| !cli.summary && !(cli.cliffs && line.cliffs.is_empty());
+    let each = |line: Line| if wanted(&line) { print_json(&line) } else { Ok(()) };
     finish(run(&cli, each).and_then(|summary| print_json(&summary)))
 }
 

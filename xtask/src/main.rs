@@ -6,6 +6,7 @@ mod dependencies;
 mod levels;
 mod numbers;
 mod page;
+mod scaling;
 
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Write};
@@ -36,6 +37,14 @@ enum Task {
     Dependencies,
     /// This project against its peers in one run: tables of times, ratios, memory, share of the machine's peak.
     Compare(compare::Options),
+    /// How time and memory grow with depth, batch and pixels; threads, long runs, accuracy, random shapes: tables and a picture.
+    Scaling(scaling::Options),
+    /// Measures everything in BENCHMARKS.md: compare, then scaling (an hour or so, on a machine that does nothing else).
+    Benchmarks {
+        /// A Python with PyTorch and normflows (benchmarks/peers/README.md).
+        #[arg(long)]
+        python: std::path::PathBuf,
+    },
 }
 
 /// Why a task did not succeed, in words; empty when everything has been said already.
@@ -50,6 +59,8 @@ fn main() -> ExitCode {
         Task::Ci => check().and_then(|()| test_all()),
         Task::Dependencies => dependencies::print(),
         Task::Compare(options) => compare::compare(&options),
+        Task::Scaling(options) => scaling::scaling(&options),
+        Task::Benchmarks { python } => benchmarks(python),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -60,6 +71,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Both parts of the page, the second even where some case of the first failed.
+fn benchmarks(python: std::path::PathBuf) -> Outcome {
+    let page = root().join("BENCHMARKS.md");
+    let compared =
+        compare::compare(&compare::Options { python: Some(python), only: vec![], repeat: 3, threads: 0, out: Some(page.clone()) });
+    let scaled = scaling::scaling(&scaling::Options { out: Some(page), plot: "docs/scaling.png".into(), repeat: 5 });
+    compared.and(scaled)
 }
 
 /// The cargo that runs this program, to be run in the workspace's root.

@@ -17,19 +17,19 @@ use table::{Measured, Side};
 pub struct Options {
     /// A Python with PyTorch and normflows (benchmarks/peers/README.md); without it only this project is measured.
     #[arg(long)]
-    python: Option<PathBuf>,
+    pub python: Option<PathBuf>,
     /// Only rows whose name starts so; may be given several times.
     #[arg(long, value_name = "ROW")]
-    only: Vec<String>,
+    pub only: Vec<String>,
     /// How often each case is run on each side, in turns; figures are medians.
     #[arg(long, default_value_t = 3)]
-    repeat: usize,
+    pub repeat: usize,
     /// Threads of both sides; all cores when 0.
     #[arg(long, default_value_t = 0)]
-    threads: usize,
+    pub threads: usize,
     /// Writes the tables to this file as well: between its lines `<!-- compare -->` and `<!-- /compare -->` where it has them.
     #[arg(long)]
-    out: Option<PathBuf>,
+    pub out: Option<PathBuf>,
 }
 
 /// Runs both sides in turns and prints tables of what they took.
