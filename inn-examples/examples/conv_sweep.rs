@@ -84,7 +84,7 @@ struct Summary {
 
 fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
-    let wanted = |line: &Line| !cli.summary && !(cli.cliffs && line.cliffs.is_empty());
+    let wanted = |line: &Line| !(cli.summary || cli.cliffs && line.cliffs.is_empty());
     let each = |line: Line| if wanted(&line) { print_json(&line) } else { Ok(()) };
     finish(run(&cli, each).and_then(|summary| print_json(&summary)))
 }
