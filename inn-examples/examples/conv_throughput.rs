@@ -7,11 +7,9 @@
 //! ```
 
 use clap::Parser;
-use inn_core::{Backend, Conv, Error, Result, Shape, Tensor, Write};
+use inn_core::{Error, Result};
 use inn_examples::cli::{finish, median, print_json};
-use inn_ops::Cpu;
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use inn_examples::convolution::{Convolution, Operation, Problem};
 use serde::Serialize;
 use std::time::Instant;
 
@@ -87,33 +85,19 @@ fn run(cli: &Cli, mut each: impl FnMut(Line) -> Result<()> + Send) -> Result<()>
 }
 
 fn measure(case: &Case, seconds: f64) -> Result<Line> {
-    let cpu = Cpu::<f32>::new();
-    let conv = Conv::same(case.kernel);
-    let kernel = vec![case.kernel; case.extents.len()];
-    let x_shape = Shape::new(case.batch, case.inputs, case.extents)?;
-    let w_shape = Shape::new(case.outputs, case.inputs, &kernel)?;
-    let y_shape = conv.output(x_shape, w_shape)?;
-    let mut rng = ChaCha8Rng::seed_from_u64(0);
-    let mut random = |shape: Shape| {
-        let values: Vec<f32> = (0..shape.len()).map(|_| rng.random::<f32>() - 0.5).collect();
-        Tensor::from_slice(&cpu, shape, &values)
-    };
-    let (mut x, mut w, mut y) = (random(x_shape)?, random(w_shape)?, random(y_shape)?);
-
-    let operations = 2.0 * (y_shape.len() * w_shape.sample_len()) as f64;
-    let rate = |call: &mut dyn FnMut() -> Result<()>| -> Result<f64> { Ok(operations / median_time(seconds, call)? / 1e9) };
-    let input_gradient_gflops = rate(&mut || cpu.conv_input(conv, y.view(), w.view(), &mut x.view_mut(), Write::Set))?;
-    let forward_gflops = rate(&mut || cpu.conv(conv, x.view(), w.view(), &mut y.view_mut(), Write::Set))?;
-    let weight_gradient_gflops = rate(&mut || cpu.conv_weight(conv, x.view(), y.view(), &mut w.view_mut(), Write::Set))?;
+    let &Case { batch, inputs, outputs, kernel, extents } = case;
+    let mut convolution = Convolution::new(&Problem { batch, inputs, outputs, kernel, stride: 1, extents: extents.to_vec() })?;
+    let operations = convolution.operations();
+    let mut rate = |operation| Ok(operations / median_time(seconds, &mut || convolution.run(operation))? / 1e9);
     Ok(Line {
-        batch: case.batch,
-        inputs: case.inputs,
-        outputs: case.outputs,
-        kernel: case.kernel,
-        extents: case.extents,
-        forward_gflops,
-        input_gradient_gflops,
-        weight_gradient_gflops,
+        batch,
+        inputs,
+        outputs,
+        kernel,
+        extents,
+        input_gradient_gflops: rate(Operation::InputGradient)?,
+        forward_gflops: rate(Operation::Forward)?,
+        weight_gradient_gflops: rate(Operation::WeightGradient)?,
         threads: rayon::current_num_threads(),
     })
 }

@@ -10,18 +10,15 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use inn_core::kernel::UNIFORMS;
-use inn_core::{
-    Architecture, Backend, Error, HostBackend, Invertible, Kernel, Mapped, Model, Params, Result, Scalar, Shape, Tensor, gradient_memory,
-};
+use inn_core::{Architecture, Backend, Error, Invertible, Kernel, Mapped, Model, Params, Result, Scalar, Shape, Tensor, gradient_memory};
 use inn_examples::cli::{finish, median, print_json};
 use inn_examples::memory::{Peak, megabytes, resident};
+use inn_examples::random::fill;
 use inn_layers::conditioner::{NetConfig, ResidualConfig, SymmetricConfig};
 use inn_layers::glow::StepConfig;
 use inn_networks::hyperbolic::HyperbolicLayerConfig;
 use inn_networks::{GlowConfig, HyperbolicConfig};
 use inn_ops::Cpu;
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use std::ops::Range;
 use std::time::Instant;
@@ -132,6 +129,8 @@ struct Figures {
     base_mb: Option<f64>,
     peak_mb: Option<f64>,
     delta_mb: Option<f64>,
+    /// The resident set after the last step.
+    end_mb: Option<f64>,
     /// What shapes alone say that `delta_mb` should be: gradients, workspace and scratch.
     predicted_mb: f64,
     gradients_mb: f64,
@@ -193,7 +192,7 @@ fn measure<A: Architecture>(cpu: &Cpu<f32>, config: &A, input: Shape, common: &C
     model.call().check(inn_core::Direction::Forward, input)?;
     let memory = gradient_memory(cpu, model.layer(), model.layout(), input, &[])?;
     let mut x = Tensor::zeros(cpu, input)?;
-    fill(&mut x, common.seed);
+    fill(x.slice_mut(), common.seed);
 
     let peak = Peak::start();
     let base = resident();
@@ -206,7 +205,7 @@ fn measure<A: Architecture>(cpu: &Cpu<f32>, config: &A, input: Shape, common: &C
         step.push(timed.step_s);
         loss = timed.loss;
         // What comes back is the input up to rounding; the next step starts from the same numbers as this one.
-        fill(&mut x, common.seed);
+        fill(x.slice_mut(), common.seed);
         grads.fill(0.0)?;
     }
     let highest = peak.bytes();
@@ -218,6 +217,7 @@ fn measure<A: Architecture>(cpu: &Cpu<f32>, config: &A, input: Shape, common: &C
         base_mb: base.map(megabytes),
         peak_mb: highest.map(megabytes),
         delta_mb: delta.map(megabytes),
+        end_mb: resident().map(megabytes),
         predicted_mb: megabytes((memory.gradients + memory.workspace + memory.scratch) as u64),
         gradients_mb: megabytes(memory.gradients as u64),
         loss,
@@ -273,13 +273,6 @@ impl Kernel for HalfSquare {
         gz[0] = u[0] * z[0];
         sums[0] = T::constant(0.5) * z[0] * gz[0];
     }
-}
-
-/// Uniform numbers of variance 1, in place: no second copy of the input stays in memory.
-fn fill<B: HostBackend<Elem = f32>>(x: &mut Tensor<B>, seed: u64) {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let half_width = 3f32.sqrt();
-    x.slice_mut().iter_mut().for_each(|v| *v = half_width * (2.0 * rng.random::<f32>() - 1.0));
 }
 
 #[cfg(test)]

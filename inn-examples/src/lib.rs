@@ -7,15 +7,20 @@
 //! | [`wiener`] | the posterior mean of the linear Gaussian model |
 //! | [`picture`] | grids of images with captions, as PNG files |
 //! | [`inpainting`] | digits whose middle is hidden, seen through noise |
-//! | [`memory`] | the resident set of this process, now and at its highest |
+//! | [`memory`], [`machine`] | the resident set of this process, now and at its highest; the processor and its peak |
+//! | [`convolution`] | a convolution and its adjoints, ready to be timed |
+//! | [`random`] | numbers to measure with |
 //! | [`cli`] | how the programs end and print |
 
 pub mod cli;
+pub mod convolution;
 pub mod inpainting;
+pub mod machine;
 pub mod memory;
 pub mod metrics;
 pub mod mnist;
 pub mod picture;
+pub mod random;
 pub mod wiener;
 
 /// Keeps the program of the workspace's README true.

@@ -160,6 +160,18 @@ impl Picture {
         }
     }
 
+    /// From rows of pixels, three bytes each.
+    ///
+    /// # Errors
+    /// [`Error::Config`]: `rgb` is not as long as the sizes say.
+    pub fn from_rgb(width: usize, height: usize, rgb: Vec<u8>) -> Result<Self> {
+        let expected = Self::blank(width, height)?.rgb.len();
+        if rgb.len() != expected {
+            return Err(Error::config("picture", format!("expected {expected} bytes for {width} x {height}, got {}", rgb.len())));
+        }
+        Ok(Self { width, height, rgb })
+    }
+
     /// Pixels along x.
     pub fn width(&self) -> usize {
         self.width

@@ -23,10 +23,16 @@ impl Counts {
             words.windows(2).find(|pair| pair[1] == what).and_then(|pair| pair[0].parse::<usize>().ok())
         };
         if let (Some(passed), Some(failed), Some(skipped)) = (number("passed"), number("failed"), number("ignored")) {
-            self.passed += passed;
-            self.failed += failed;
-            self.skipped += skipped;
+            *self += Self { passed, failed, skipped };
         }
+    }
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
     }
 }
 

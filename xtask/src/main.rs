@@ -1,47 +1,66 @@
 //! The tasks of this workspace, in Rust: `cargo xtask <task>`.
 
+mod compare;
 mod counts;
 mod dependencies;
+mod levels;
+mod numbers;
+mod page;
+mod scaling;
 
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
+use clap::Parser;
 use counts::Counts;
 
-const USAGE: &str = "\
-usage: cargo xtask <task>
-
-  test-all        every test of the workspace, with all features; closes with one line of counts
-                  (INN_REQUIRE_GPU=1 makes a missing GPU a failure)
-  bench [CRATE]   the benches of one crate, or of all
-  check           formatting, lints and documentation, without tests
-  ci              check, then test-all
-  dependencies    a table of how many crates each crate of the workspace depends on
-";
+/// The tasks of this workspace.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+enum Task {
+    /// Every test of the workspace, with all features and each instruction set that this machine has; closes with one line of counts.
+    ///
+    /// INN_SIMD=avx512, avx2, neon or scalar picks one instruction set; INN_REQUIRE_GPU=1 makes a missing GPU a failure.
+    TestAll,
+    /// The benches of one crate, or of all.
+    Bench {
+        /// The crate.
+        package: Option<String>,
+    },
+    /// Formatting, lints and documentation, without tests.
+    Check,
+    /// check, then test-all.
+    Ci,
+    /// A table of how many crates each crate of the workspace depends on.
+    Dependencies,
+    /// This project against its peers in one run: tables of times, ratios, memory, share of the machine's peak.
+    Compare(compare::Options),
+    /// How time and memory grow with depth, batch and pixels; threads, long runs, accuracy, random shapes: tables and a picture.
+    Scaling(scaling::Options),
+    /// Measures everything in BENCHMARKS.md: compare, then scaling (an hour or so, on a machine that does nothing else).
+    Benchmarks {
+        /// A Python with PyTorch and normflows (benchmarks/peers/README.md).
+        #[arg(long)]
+        python: std::path::PathBuf,
+    },
+}
 
 /// Why a task did not succeed, in words; empty when everything has been said already.
 type Outcome = Result<(), String>;
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let outcome = match args[..] {
-        ["test-all"] => test_all(),
-        ["bench"] => run(&["bench", "--workspace"], &[]),
-        ["bench", package] if !package.starts_with('-') => run(&["bench", "--package", package], &[]),
-        ["check"] => check(),
-        ["ci"] => check().and_then(|()| test_all()),
-        ["dependencies"] => dependencies::print(),
-        ["help" | "-h" | "--help"] => {
-            print!("{USAGE}");
-            return ExitCode::SUCCESS;
-        }
-        _ => {
-            eprint!("{USAGE}");
-            return ExitCode::from(2);
-        }
+    let outcome = match Task::parse() {
+        Task::TestAll => test_all(),
+        Task::Bench { package: None } => run(&["bench", "--workspace"], &[]),
+        Task::Bench { package: Some(package) } => run(&["bench", "--package", &package], &[]),
+        Task::Check => check(),
+        Task::Ci => check().and_then(|()| test_all()),
+        Task::Dependencies => dependencies::print(),
+        Task::Compare(options) => compare::compare(&options),
+        Task::Scaling(options) => scaling::scaling(&options),
+        Task::Benchmarks { python } => benchmarks(python),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -52,6 +71,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Both parts of the page, the second even where some case of the first failed.
+fn benchmarks(python: std::path::PathBuf) -> Outcome {
+    let page = root().join("BENCHMARKS.md");
+    let compared =
+        compare::compare(&compare::Options { python: Some(python), only: vec![], repeat: 3, threads: 0, out: Some(page.clone()) });
+    let scaled = scaling::scaling(&scaling::Options { out: Some(page), plot: "docs/scaling.png".into(), repeat: 5 });
+    compared.and(scaled)
 }
 
 /// The cargo that runs this program, to be run in the workspace's root.
@@ -80,18 +108,66 @@ fn announce(args: &[&str]) {
 fn check() -> Outcome {
     run(&["fmt", "--all", "--check"], &[])?;
     run(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"], &[])?;
-    run(&["doc", "--workspace", "--all-features", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings")])
+    run(&["doc", "--workspace", "--all-features", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings")])?;
+    if has_standard_library(ARM) {
+        run(&["check", "--target", ARM, "--package", "inn-ops"], &[])
+    } else {
+        eprintln!("xtask: the NEON code was not checked, for want of a standard library; `rustup target add {ARM}` brings it");
+        Ok(())
+    }
+}
+
+/// Whose vectors are NEON.
+const ARM: &str = "aarch64-unknown-linux-gnu";
+
+/// Whether code for `target` can be checked here.
+fn has_standard_library(target: &str) -> bool {
+    let output = Command::new("rustc").args(["--print", "target-libdir", "--target", target]).current_dir(root()).output();
+    let Ok(output) = output else { return false };
+    let folder = String::from_utf8_lossy(&output.stdout);
+    let files = std::fs::read_dir(folder.trim()).into_iter().flatten().flatten();
+    output.status.success() && files.into_iter().any(|file| file.file_name().to_string_lossy().starts_with("libstd-"))
 }
 
 /// Unit, integration and doc tests in the test profile: optimized, with debug assertions and overflow checks, which release would leave out.
+///
+/// The whole suite runs with the widest vectors that the machine has, and all of it but the doc tests, which would be compiled anew, with each
+/// other instruction set: the programs are there already, so that costs their time alone. `INN_SIMD` in the environment picks one.
 fn test_all() -> Outcome {
     if std::env::var("INN_REQUIRE_GPU").is_ok_and(|v| v == "1") {
         eprintln!("INN_REQUIRE_GPU=1: without a GPU the tests fail");
     }
-    let args = ["test", "--workspace", "--all-features", "--no-fail-fast"];
+    let mut total = Counts::default();
+    let mut lines = Vec::new();
+    if let Ok(level) = std::env::var("INN_SIMD") {
+        let counts = test(&level, &[])?;
+        lines.push(format!("{level}, from INN_SIMD: {counts}"));
+        total += counts;
+    } else {
+        let mut only: &[&str] = &[];
+        for level in levels::all() {
+            if level.available {
+                let counts = test(level.name, only)?;
+                lines.push(format!("{}: {counts}", level.name));
+                total += counts;
+                only = &["--tests"];
+            } else {
+                lines.push(format!("{}: not run, this machine lacks it", level.name));
+            }
+        }
+    }
+    lines.iter().for_each(|line| println!("{line}"));
+    println!("{total}");
+    if total.failed == 0 { Ok(()) } else { Err(String::new()) }
+}
+
+/// The tests with one instruction set; `only` picks kinds of tests.
+fn test(level: &str, only: &[&str]) -> Result<Counts, String> {
+    let args = [&["test", "--workspace", "--all-features", "--no-fail-fast"], only].concat();
+    eprint!("INN_SIMD={level} ");
     announce(&args);
     let start = |e: io::Error| format!("cargo does not start: {e}");
-    let mut child = cargo().args(args).stdout(Stdio::piped()).spawn().map_err(start)?;
+    let mut child = cargo().args(args).env("INN_SIMD", level).stdout(Stdio::piped()).spawn().map_err(start)?;
     let mut counts = Counts::default();
     if let Some(stdout) = child.stdout.take() {
         stream(BufReader::new(stdout), &mut counts).map_err(|e| format!("the output of the tests cannot be read: {e}"))?;
@@ -102,8 +178,7 @@ fn test_all() -> Outcome {
         eprintln!("xtask: something failed outside a test, such as a build ({status}); it counts as one failure");
         counts.failed = 1;
     }
-    println!("{counts}");
-    if counts.failed == 0 { Ok(()) } else { Err(String::new()) }
+    Ok(counts)
 }
 
 /// Copies the output on as it comes, and counts.

@@ -23,8 +23,9 @@ pub(super) trait Subject {
 const STARTS: [f64; 4] = [1.0 / 256.0, 1.0 / 1024.0, 1.0 / 4096.0, 1.0 / 32768.0];
 /// Where it starts when the others leave nothing but rounding. Not before: at large steps the second order hides a small error of the first.
 const LARGEST: f64 = 1.0 / 16.0;
-/// Directions that the Taylor test may take: along one of them the second derivative may nearly vanish, and the third shows.
-const DIRECTIONS: usize = 3;
+/// Directions that the Taylor test may take: along some of them the second derivative nearly vanishes and rounding is seen instead. A wrong
+/// derivative is of order 1 along all.
+const DIRECTIONS: usize = 6;
 /// Halvings of the Taylor test.
 const HALVINGS: usize = 4;
 /// Steps of central differences.

@@ -45,7 +45,7 @@
 //! ```
 //! with order log₂ R(h)/R(h/2) = 2; a wrong one leaves order 1. It is measured over four halvings, and the least of the four counts. The
 //! change of φ is computed as ⟨r, ΔF⟩ + ½ |ΔF|², in which nothing large cancels. Steps start at 2⁻⁸, and where
-//! that does not suit the map at 2⁻¹⁰, 2⁻¹² and 2⁻¹⁵ (a kink, as of ReLU, is stepped over rarely by a small step), then along two directions more
+//! that does not suit the map at 2⁻¹⁰, 2⁻¹² and 2⁻¹⁵ (a kink, as of ReLU, is stepped over rarely by a small step), then along five directions more
 //! (where the second derivative along the first nearly vanishes). The best of these counts, since a wrong gradient is wrong along all.
 //! Remainders that are nothing but rounding, for steps from 2⁻⁴ as well, count as of infinite order: φ is linear along d.
 //!

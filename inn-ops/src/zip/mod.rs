@@ -8,6 +8,8 @@
 //! bits.
 
 mod block;
+// Only these processors have vectors of their own here; others take the functions of the standard library.
+#[cfg(target_arch = "x86_64")]
 mod elementary;
 pub(crate) mod vector;
 #[cfg(target_arch = "x86_64")]

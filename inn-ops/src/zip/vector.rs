@@ -26,6 +26,7 @@ pub trait Vector: Scalar {
 pub(super) const MAX_LANES: usize = 16;
 
 /// The bits of a vector of `f32`, for [`elementary`](super::elementary).
+#[cfg(target_arch = "x86_64")]
 pub(super) trait Bits: Scalar {
     /// 2^n for a whole -126 ≤ n ≤ 127.
     fn exp2(n: Self) -> Self;
