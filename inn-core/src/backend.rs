@@ -170,6 +170,18 @@ pub trait Backend: Clone + Send + Sync + 'static {
         work()
     }
 
+    /// Into how many parts a batch of such a state is best cut when a whole network passes, because its layers are too short to be shared
+    /// between cores; `parameters` is what a gradient of each part takes. It may depend on shapes alone.
+    fn chunks(&self, state: Shape, parameters: usize) -> usize {
+        let _ = (state, parameters);
+        1
+    }
+
+    /// The results of `task` for each number below `count`, in their order, run side by side where the device can.
+    fn side_by_side<R: Send>(&self, count: usize, task: impl Fn(usize) -> R + Send + Sync) -> Vec<R> {
+        (0..count).map(task).collect()
+    }
+
     /// Evaluates a pointwise kernel at every element of `domain`, with sums. See [`Kernel`].
     ///
     /// Operands come in the order of the kernel's slices; the windows of all `update`s follow each other. Reads and updates have the shape of

@@ -182,6 +182,10 @@ impl<B: Backend> Backend for Plan<B> {
         Ok(PlanBuffer { len, bytes, meter: self.meter.clone() })
     }
 
+    fn chunks(&self, state: Shape, parameters: usize) -> usize {
+        self.inner.chunks(state, parameters)
+    }
+
     fn upload(&self, host: &[Self::Elem]) -> Result<PlanBuffer> {
         self.alloc(host.len())
     }

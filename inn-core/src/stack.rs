@@ -13,6 +13,35 @@ pub trait Pointwise: Copy + Send + Sync + 'static {
     fn value<T: Scalar>(&self, x: T) -> T;
     /// ρ'(x).
     fn derivative<T: Scalar>(&self, x: T) -> T;
+
+    /// The slopes above and below 0 of a function that has no other parts, such as ReLU: a backend may then have a kernel without
+    /// a choice of functions in it.
+    fn slopes(&self) -> Option<Slopes> {
+        None
+    }
+}
+
+/// `above x` where x ≥ 0, `below x` elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Slopes {
+    /// The slope at 0 and above.
+    pub above: f64,
+    /// The slope below 0.
+    pub below: f64,
+}
+
+impl Pointwise for Slopes {
+    #[inline(always)]
+    fn value<T: Scalar>(&self, x: T) -> T {
+        self.derivative(x) * x
+    }
+    #[inline(always)]
+    fn derivative<T: Scalar>(&self, x: T) -> T {
+        x.select_ge(T::zero(), T::constant(self.above), T::constant(self.below))
+    }
+    fn slopes(&self) -> Option<Self> {
+        Some(*self)
+    }
 }
 
 /// A weight (outputs, inputs, kernel..) and a bias (1, outputs).

@@ -1,6 +1,7 @@
 //! Activations of conditioners.
 
 use inn_core::Scalar;
+use inn_core::stack::Slopes;
 
 /// A pointwise function with its derivative and, where there is one, its inverse.
 ///
@@ -96,6 +97,14 @@ impl inn_core::stack::Pointwise for Activation {
     #[inline(always)]
     fn derivative<T: Scalar>(&self, x: T) -> T {
         Activation::derivative(self, x)
+    }
+    fn slopes(&self) -> Option<Slopes> {
+        match *self {
+            Self::Identity => Some(Slopes { above: 1.0, below: 1.0 }),
+            Self::Relu => Some(Slopes { above: 1.0, below: 0.0 }),
+            Self::LeakyRelu { slope } => Some(Slopes { above: 1.0, below: slope }),
+            _ => None,
+        }
     }
 }
 

@@ -55,6 +55,10 @@ impl<T: CpuElement> std::fmt::Debug for Cpu<T> {
 /// Hidden values that [`Backend::tile`] aims at: what stays near a core while it is worked on, and large enough to keep every core busy.
 const TILE_BYTES: usize = 6 << 20;
 
+/// Samples of dense data that a part of a batch has at least, its parts at most, and the bytes of their gradients.
+const CHUNK_SAMPLES: usize = 256;
+const MOST_CHUNKS: usize = 16;
+const CHUNK_BYTES: usize = 16 << 20;
 /// Numbers of a state from which it pays to move a pass into the pool as a whole.
 const ENTER: usize = 1 << 13;
 
@@ -128,6 +132,15 @@ impl<T: CpuElement> Backend for Cpu<T> {
 
     fn enter<R: Send>(&self, elements: usize, work: impl FnOnce() -> R + Send) -> R {
         if elements < ENTER { work() } else { pool::enter(work) }
+    }
+
+    fn chunks(&self, state: Shape, parameters: usize) -> usize {
+        let fit = CHUNK_BYTES / (parameters * size_of::<T>()).max(1);
+        if state.pixels() == 1 { (state.batch() / CHUNK_SAMPLES).min(fit).clamp(1, MOST_CHUNKS) } else { 1 }
+    }
+
+    fn side_by_side<R: Send>(&self, count: usize, task: impl Fn(usize) -> R + Send + Sync) -> Vec<R> {
+        pool::side_by_side(count, task)
     }
 
     fn alloc(&self, len: usize) -> Result<CpuBuffer<T>> {

@@ -53,6 +53,11 @@ pub(crate) fn each(count: usize, alone: bool, task: impl Fn(usize) + Sync + Send
     });
 }
 
+/// The results of a task for each number below `count`, in their order.
+pub(crate) fn side_by_side<R: Send>(count: usize, task: impl Fn(usize) -> R + Send + Sync) -> Vec<R> {
+    (0..count).into_par_iter().with_max_len(1).map(task).collect()
+}
+
 /// Looks for work until there has been none for a while. A thread that waits for others inside of a task may come by this too; it has to
 /// return at once, or those who wait for it would wait for the end of the search.
 fn linger(owner: usize) {

@@ -3,7 +3,7 @@
 use crate::cpu::CpuElement;
 use crate::pool;
 use crate::simd;
-use crate::zip::vector::{Job, Vector};
+use crate::zip::vector::{Job, MAX_LANES, Vector};
 use inn_core::{Direction, Error, Result, Scalar, Window};
 
 /// Values of a task at least, where there are that many.
@@ -36,6 +36,12 @@ pub(crate) fn reflect<T: CpuElement>(dir: Direction, vectors: &[T], v: Window, v
         rows.push(if norm >= tiny { -two / norm } else { T::default() });
         rows.extend((0..channels).map(|c| row(i, c)));
     }
+    // Samples of one pixel are reflected as the pixels of one sample, which lie apart.
+    if x.shape.pixels() == 1 && x.channel_stride == 1 && channels <= FEW {
+        let job = Samples { rows: &rows, channels, data: &mut values[x.offset..x.end()], stride: x.batch_stride };
+        T::with(simd::level(), job);
+        return Ok(());
+    }
     let pixels = x.shape.pixels();
     let span = (TASK / channels).clamp(1, pixels.max(1)).next_multiple_of(64);
     let spans = pixels.div_ceil(span);
@@ -56,6 +62,50 @@ pub(crate) fn reflect<T: CpuElement>(dir: Direction, vectors: &[T], v: Window, v
     let tasks = groups * spans;
     pool::each(tasks, false, task);
     Ok(())
+}
+
+/// Channels of dense data up to which samples fill the vectors.
+const FEW: usize = 16;
+
+/// Samples of a few adjacent channels, `stride` apart.
+struct Samples<'a, T> {
+    rows: &'a [T],
+    channels: usize,
+    data: &'a mut [T],
+    stride: usize,
+}
+
+impl<T: CpuElement> Job<T> for Samples<'_, T> {
+    #[inline(always)]
+    fn run<V: Vector<Elem = T>>(self) {
+        let mut stage = [[T::default(); MAX_LANES]; FEW];
+        for group in self.data.chunks_mut(V::N * self.stride) {
+            for (lane, sample) in group.chunks(self.stride).enumerate() {
+                for c in 0..self.channels {
+                    stage[c][lane] = sample[c];
+                }
+            }
+            for row in self.rows.chunks_exact(self.channels + 1) {
+                let (factor, vector) = (V::splat(row[0]), &row[1..]);
+                let mut dot = V::zero();
+                // SAFETY: a stage has room for a vector.
+                unsafe {
+                    for (stage, &v) in stage.iter().zip(vector) {
+                        dot = dot + V::splat(v) * V::load(stage.as_ptr());
+                    }
+                    let dot = dot * factor;
+                    for (stage, &v) in stage.iter_mut().zip(vector) {
+                        (V::load(stage.as_ptr()) + V::splat(v) * dot).store(stage.as_mut_ptr());
+                    }
+                }
+            }
+            for (lane, sample) in group.chunks_mut(self.stride).enumerate() {
+                for c in 0..self.channels {
+                    sample[c] = stage[c][lane];
+                }
+            }
+        }
+    }
 }
 
 /// The start of a buffer that tasks share.

@@ -1,5 +1,6 @@
 //! The public face of a layer or network: every mode, by value.
 
+mod chunks;
 mod owned;
 
 pub use owned::Model;
@@ -166,6 +167,10 @@ impl<'a, L: Invertible, B: Backend> Call<'a, L, B> {
     /// [`forward`](Self::forward) or [`inverse`](Self::inverse).
     pub fn map(&self, dir: Direction, mut x: Tensor<B>) -> Result<Mapped<B>> {
         let output = self.check(dir, x.shape())?;
+        let chunks = self.chunks(x.shape());
+        if chunks.len() > 1 {
+            return self.map_chunks(dir, x, output, &chunks);
+        }
         let batch = x.shape().batch();
         let mut logdet = Tensor::zeros(self.backend(), Shape::per_sample(batch))?;
         let (backend, elements) = (self.backend(), x.shape().len());
@@ -192,6 +197,15 @@ impl<'a, L: Invertible, B: Backend> Call<'a, L, B> {
         self.pull(Direction::Inverse, x, gx, gl, grads)
     }
 
+    /// Frozen parameters have no gradient.
+    fn clear_frozen(&self, grads: &mut Params<B>) -> Result<()> {
+        if self.theta.layout().entries().iter().any(crate::params::Entry::is_frozen) {
+            grads.set_layout(self.theta.layout())?;
+            grads.clear_frozen()?;
+        }
+        Ok(())
+    }
+
     /// [`backward`](Self::backward) or [`backward_inverse`](Self::backward_inverse).
     pub fn pull(&self, dir: Direction, mut y: Tensor<B>, mut gy: Tensor<B>, gl: &Tensor<B>, grads: &mut Params<B>) -> Result<Pulled<B>> {
         let input = self.check(dir.flip(), y.shape())?;
@@ -200,6 +214,12 @@ impl<'a, L: Invertible, B: Backend> Call<'a, L, B> {
         expect_shape("cotangent of the log-determinant", Shape::per_sample(batch), gl.shape())?;
         if !grads.layout().is_compatible(self.theta.layout()) {
             return Err(Error::shape("gradients", "the layout of the parameters", "another one"));
+        }
+        let chunks = self.chunks(y.shape());
+        if chunks.len() > 1 {
+            let pulled = self.pull_chunks(dir, (y, gy, gl), input, grads, &chunks)?;
+            self.clear_frozen(grads)?;
+            return Ok(pulled);
         }
         let mut conditions = Vec::with_capacity(self.given.conditions.len());
         for condition in self.given.conditions {
@@ -210,10 +230,7 @@ impl<'a, L: Invertible, B: Backend> Call<'a, L, B> {
         backend.enter(elements, || {
             self.layer.pull(dir, &self.inputs(batch), &mut y.view_mut(), &mut gy.view_mut(), gl.view(), &mut gradients)
         })?;
-        if self.theta.layout().entries().iter().any(crate::params::Entry::is_frozen) {
-            grads.set_layout(self.theta.layout())?;
-            grads.clear_frozen()?;
-        }
+        self.clear_frozen(grads)?;
         Ok(Pulled { state: y.reshape(input)?, cotangent: gy.reshape(input)?, conditions })
     }
 

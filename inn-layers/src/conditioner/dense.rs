@@ -2,8 +2,10 @@
 
 use super::Ports;
 use super::convolution::{BiasActivate, Convolution, SumChannels, activated, add_bias, pull_activation};
+use inn_core::stack::{Affine, Last, Stack, StackPass};
+use inn_core::view::MAX_WINDOWS;
 use inn_core::{
-    Backend, Conditioner, Conv, Error, Facts, Gradients, Init, Inputs, Param, Result, Saved, Scope, Shape, Tensor, View, ViewMut,
+    Backend, Conditioner, Conv, Error, Facts, Gradients, Init, Inputs, Param, Result, Saved, Scope, Shape, Tensor, View, ViewMut, Write,
 };
 use inn_ops::Activation;
 
@@ -81,6 +83,50 @@ impl DenseNet {
     }
 }
 
+/// The operands of the net as one stack.
+struct Parts<'a, B: Backend> {
+    inputs: Vec<View<'a, B>>,
+    layers: Vec<Affine<'a, B>>,
+    activation: Activation,
+}
+
+impl<B: Backend> Parts<'_, B> {
+    fn stack(&self) -> Stack<'_, B, Activation> {
+        let inside = self.layers.len() - 1;
+        Stack {
+            activation: self.activation,
+            inputs: &self.inputs,
+            padding: 0,
+            first: self.layers[0],
+            middle: &self.layers[1..inside],
+            skip: false,
+            last: Last::Affine(self.layers[inside]),
+        }
+    }
+}
+
+impl DenseNet {
+    /// The net as an offer, where it has the form of one that the backend takes: hidden layers of one width, a linear head.
+    fn parts<'a, B: Backend>(&self, at: &Inputs<'a, B>, x: View<'a, B>, pass: StackPass) -> Result<Option<Parts<'a, B>>> {
+        let hidden = &self.widths[1..self.widths.len() - 1];
+        let alike = hidden.first().is_some_and(|first| hidden.iter().all(|width| width == first));
+        if !alike || self.activated_head || self.pixels.is_some() || 2 * self.layers.len() > MAX_WINDOWS {
+            return Ok(None);
+        }
+        let mut inputs = vec![x];
+        if let Some((index, _)) = self.ports.condition {
+            inputs.push(at.condition(index)?);
+        }
+        let mut layers = Vec::with_capacity(self.layers.len());
+        for (layer, bias) in &self.layers {
+            layers.push(Affine { weight: at.param(layer.weight())?, bias: at.param(*bias)? });
+        }
+        let parts = Parts { inputs, layers, activation: self.activation };
+        let taken = at.backend().takes(&parts.stack().primitive(pass)?);
+        Ok(taken.then_some(parts))
+    }
+}
+
 impl Conditioner for DenseNet {
     fn check(&self, facts: Facts<'_>, input: Shape) -> Result<Shape> {
         if let Some(pixels) = self.pixels
@@ -97,15 +143,31 @@ impl Conditioner for DenseNet {
         Ok(input.with_channels(self.ports.outputs))
     }
 
-    fn hidden_bytes<B: Backend>(&self, _: &Inputs<'_, B>, x: View<'_, B>, _: bool) -> Result<usize> {
+    fn hidden_bytes<B: Backend>(&self, at: &Inputs<'_, B>, x: View<'_, B>, save: bool) -> Result<usize> {
+        if let Some(parts) = self.parts(at, x, StackPass::Keep)? {
+            return Ok(if save { at.backend().kept(&parts.stack().shape()?) * size_of::<B::Elem>() } else { 0 });
+        }
         let hidden: usize = self.widths[1..self.widths.len() - 1].iter().sum();
         let widest = self.widths.iter().max().copied().unwrap_or(0);
         let seen = self.seen(x.shape());
         Ok((hidden + 2 * widest) * seen.batch() * seen.pixels() * size_of::<B::Elem>())
     }
 
+    fn evaluate<B: Backend>(&self, at: &Inputs<'_, B>, x: View<'_, B>, out: &mut ViewMut<'_, B>) -> Result<()> {
+        match self.parts(at, x, StackPass::Map)? {
+            Some(parts) => at.backend().stack(&parts.stack(), out, Write::Set, None),
+            None => self.forward(at, x, out).map(drop),
+        }
+    }
+
     fn forward<B: Backend>(&self, at: &Inputs<'_, B>, x: View<'_, B>, out: &mut ViewMut<'_, B>) -> Result<Saved<B>> {
         let backend = at.backend();
+        if let Some(parts) = self.parts(at, x, StackPass::Keep)? {
+            let stack = parts.stack();
+            let mut kept = Tensor::scratch(backend, Shape::flat(backend.kept(&stack.shape()?)))?;
+            backend.stack(&stack, out, Write::Set, Some(kept.buffer_mut()))?;
+            return Ok(Saved(vec![kept]));
+        }
         let x = x.reshape(self.seen(x.shape()))?;
         let mut out = out.reborrow();
         out.reshape(self.seen(out.shape()))?;
@@ -146,6 +208,17 @@ impl Conditioner for DenseNet {
         grads: &mut Gradients<'_, B>,
     ) -> Result<()> {
         let backend = at.backend();
+        if let Some(parts) = self.parts(at, x, StackPass::Adjoint)? {
+            let kept = saved.0.into_iter().next();
+            let kept = kept.ok_or_else(|| Error::backend(backend.name(), "expected the values saved by forward"))?;
+            let Gradients { theta, conditions } = grads;
+            let mut gx = vec![gx.reborrow()];
+            if let Some((index, _)) = self.ports.condition {
+                gx.push(Gradients::<B>::of_condition(conditions, index, at.samples.clone())?);
+            }
+            let weights: Vec<Param> = self.layers.iter().flat_map(|(layer, bias)| [layer.weight(), *bias]).collect();
+            return backend.stack_vjp(&parts.stack(), kept.buffer(), gout.view(), &mut gx, &mut theta.update(&weights)?);
+        }
         let x = x.reshape(self.seen(x.shape()))?;
         let mut gx = gx.reborrow();
         gx.reshape(self.seen(gx.shape()))?;
@@ -170,7 +243,7 @@ impl Conditioner for DenseNet {
                 Some(y) => {
                     let mut input = activated(backend, self.activation, y)?;
                     layer.vjp_weight(at, input.view(), g.view(), grads)?;
-                    layer.transposed(at, g.view(), &mut input.view_mut(), inn_core::Write::Set)?;
+                    layer.transposed(at, g.view(), &mut input.view_mut(), Write::Set)?;
                     g = input;
                 }
                 None => layer.vjp(at, x, g.view(), &mut gx, grads)?,

@@ -4,7 +4,7 @@ use super::Ports;
 use super::convolution::{Convolution, activated};
 use inn_core::kernel::UNIFORMS;
 use inn_core::primitive::Primitive;
-use inn_core::stack::{Affine, Last, Pointwise, Stack, StackPass};
+use inn_core::stack::{Affine, Last, Pointwise, Slopes, Stack, StackPass};
 use inn_core::{
     Access, Backend, Conditioner, Conv, Error, Facts, Gradients, Init, Inputs, Kernel, Param, Result, Saved, Scalar, Scope, Shape, Tensor,
     Update, View, ViewMut, Write,
@@ -218,6 +218,9 @@ impl Pointwise for Force {
     #[inline(always)]
     fn derivative<T: Scalar>(&self, x: T) -> T {
         T::constant(-self.alpha) * self.activation.derivative(x)
+    }
+    fn slopes(&self) -> Option<Slopes> {
+        self.activation.slopes().map(|s| Slopes { above: -self.alpha * s.above, below: -self.alpha * s.below })
     }
 }
 

@@ -16,7 +16,7 @@ use inn_core::stack::Pointwise;
 use std::ops::Range;
 
 /// Multiply-adds up to which a call stays on its thread.
-pub(super) const SMALL: usize = 1 << 20;
+pub(super) const SMALL: usize = 3 << 19;
 
 /// Elements of the packed weights of one way.
 pub(super) fn packed_len(plan: &Plan) -> usize {

@@ -41,6 +41,19 @@ enum Ending<'a, T> {
     Affine(&'a [T], &'a [T]),
 }
 
+/// Evaluates an expression with the activation, or with its slopes where it has no other parts.
+macro_rules! with_slopes {
+    ($activation:expr, $rho:ident => $body:expr) => {
+        match $activation.slopes() {
+            Some($rho) => $body,
+            None => {
+                let $rho = $activation;
+                $body
+            }
+        }
+    };
+}
+
 fn plan<T: CpuElement>(shape: &StackShape) -> Plan {
     Plan::new(shape, T::kernels(simd::level()).lanes, size_of::<T>())
 }
@@ -94,7 +107,7 @@ pub(crate) fn map<T: CpuElement, A: Pointwise>(
     let inputs = stack.inputs.iter().map(|x| image(&plan, x)).collect::<Result<Vec<_>>>()?;
     let out = image_mut(&plan, out)?;
     // SAFETY: the images are windows within their buffers, `out` is borrowed alone and covers no pixel twice.
-    unsafe { map::map(&plan, stack.activation, &weights, &inputs, out, kept) };
+    with_slopes!(stack.activation, rho => unsafe { map::map(&plan, rho, &weights, &inputs, out, kept) });
     Ok(())
 }
 
@@ -122,7 +135,9 @@ pub(crate) fn vjp<T: CpuElement, A: Pointwise>(
     let gout = image(&plan, gout)?;
     let write = adder(gradients, &places);
     // SAFETY: as in `map`; what was kept has the plan's length.
-    unsafe { adjoint::adjoint(&plan, stack.activation, &weights, (&inputs, &gx), gout, Hidden::Kept(kept), write) };
+    with_slopes!(stack.activation, rho => unsafe {
+        adjoint::adjoint(&plan, rho, &weights, (&inputs, &gx), gout, Hidden::Kept(kept), write)
+    });
     Ok(())
 }
 
@@ -136,7 +151,7 @@ pub(crate) fn add<T: CpuElement, A: Pointwise>(stack: &Stack<'_, Cpu<T>, A>, sta
         inputs.push(image(&plan, x)?);
     }
     // SAFETY: the windows are disjoint and lie within the buffer that is borrowed alone.
-    unsafe { map::map(&plan, stack.activation, &weights, &inputs, moved, None) };
+    with_slopes!(stack.activation, rho => unsafe { map::map(&plan, rho, &weights, &inputs, moved, None) });
     Ok(())
 }
 
@@ -164,7 +179,9 @@ pub(crate) fn pull<T: CpuElement, A: Pointwise>(
     }
     let write = adder(gradients, &places);
     // SAFETY: as in `add`, for both buffers.
-    unsafe { adjoint::adjoint(&plan, stack.activation, &weights, (&inputs, &to), gout, Hidden::Again(moved), write) };
+    with_slopes!(stack.activation, rho => unsafe {
+        adjoint::adjoint(&plan, rho, &weights, (&inputs, &to), gout, Hidden::Again(moved), write)
+    });
     Ok(())
 }
 

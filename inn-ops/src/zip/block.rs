@@ -47,6 +47,25 @@ impl<T: Copy> Stage<T> {
     }
 }
 
+/// Sums that have one value an element of a row, because the row runs over channels, or over samples.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Along {
+    Neither,
+    Channels,
+    Samples,
+}
+
+impl Along {
+    /// The number of sums that a row has one value of, and one value an element of.
+    pub(super) fn split<K: Kernel>(self) -> (usize, usize) {
+        match self {
+            Self::Neither => (K::SAMPLE_SUMS + K::CHANNEL_SUMS, 0),
+            Self::Channels => (K::SAMPLE_SUMS, K::CHANNEL_SUMS),
+            Self::Samples => (K::CHANNEL_SUMS, K::SAMPLE_SUMS),
+        }
+    }
+}
+
 /// The work of a task.
 pub(super) struct Block<'a, T, K> {
     pub(super) kernel: &'a K,
@@ -56,11 +75,11 @@ pub(super) struct Block<'a, T, K> {
     pub(super) rows: Range<usize>,
     /// Which elements of each row.
     pub(super) elements: Range<usize>,
-    /// For each row the sums over its elements: sample sums, then channel sums unless `dense`.
+    /// For each row the sums over its elements: sample sums, then channel sums, except those along the row.
     pub(super) row_sums: *mut T,
-    /// For each channel sum one value an element, `stride` apart, where `dense`.
+    /// For each sum along the row one value an element, `stride` apart.
     pub(super) dense_sums: *mut T,
-    pub(super) dense: bool,
+    pub(super) along: Along,
     pub(super) stride: usize,
 }
 
@@ -68,7 +87,8 @@ impl<T: CpuElement, K: Kernel> Job<T> for Block<'_, T, K> {
     #[inline(always)]
     fn run<V: Vector<Elem = T>>(self) {
         let uniforms: [V; UNIFORMS] = self.kernel.uniforms().map(V::constant);
-        let per_row = K::SAMPLE_SUMS + if self.dense { 0 } else { K::CHANNEL_SUMS };
+        let per_row = self.along.split::<K>().0;
+        let samples = if self.along == Along::Samples { 0 } else { K::SAMPLE_SUMS };
         for row in self.rows.clone() {
             // SAFETY: `Grid::run` vouches for the pointers.
             unsafe {
@@ -76,12 +96,12 @@ impl<T: CpuElement, K: Kernel> Job<T> for Block<'_, T, K> {
                 let mut channel_sums = [V::zero(); MOST];
                 self.row(row, &uniforms, &mut sums, &mut channel_sums);
                 let out = self.row_sums.add((row - self.rows.start) * per_row);
-                for (i, sum) in sums[..K::SAMPLE_SUMS].iter().enumerate() {
+                for (i, sum) in sums[..samples].iter().enumerate() {
                     *out.add(i) = total(*sum);
                 }
-                if !self.dense {
+                if self.along != Along::Channels {
                     for (i, sum) in channel_sums[..K::CHANNEL_SUMS].iter().enumerate() {
-                        *out.add(K::SAMPLE_SUMS + i) = total(*sum);
+                        *out.add(samples + i) = total(*sum);
                     }
                 }
             }
@@ -152,10 +172,17 @@ impl<T: CpuElement, K: Kernel> Block<'_, T, K> {
                         give(o, first(o), v * V::N, V::N, update_stage[i].pointer());
                     }
                 }
-                for i in 0..K::SAMPLE_SUMS {
-                    sums[i] = sums[i] + ss[i];
+                if self.along == Along::Samples {
+                    for i in 0..K::SAMPLE_SUMS {
+                        let place = self.dense_sums.add(i * self.stride + v * V::N);
+                        (V::load(place) + ss[i]).store(place);
+                    }
+                } else {
+                    for i in 0..K::SAMPLE_SUMS {
+                        sums[i] = sums[i] + ss[i];
+                    }
                 }
-                if self.dense {
+                if self.along == Along::Channels {
                     for i in 0..K::CHANNEL_SUMS {
                         let place = self.dense_sums.add(i * self.stride + v * V::N);
                         (V::load(place) + cs[i]).store(place);
@@ -188,19 +215,37 @@ impl<T: CpuElement, K: Kernel> Block<'_, T, K> {
                 update[i].store(update_stage[i].pointer());
                 give(o, first(o), start, rest, update_stage[i].pointer());
             }
-            for i in 0..K::SAMPLE_SUMS {
-                sums[i] = sums[i] + head(ss[i], rest);
+            if self.along == Along::Samples {
+                self.dense_rest(&ss[..K::SAMPLE_SUMS], start, rest);
+            } else {
+                for i in 0..K::SAMPLE_SUMS {
+                    sums[i] = sums[i] + head(ss[i], rest);
+                }
             }
-            for i in 0..K::CHANNEL_SUMS {
-                if self.dense {
-                    let mut stage = Stage([MaybeUninit::uninit(); MAX_LANES]);
-                    cs[i].store(stage.pointer());
-                    for lane in 0..rest {
-                        let place = self.dense_sums.add(i * self.stride + start + lane);
-                        *place += *stage.pointer().add(lane);
-                    }
-                } else {
+            if self.along == Along::Channels {
+                self.dense_rest(&cs[..K::CHANNEL_SUMS], start, rest);
+            } else {
+                for i in 0..K::CHANNEL_SUMS {
                     channel_sums[i] = channel_sums[i] + head(cs[i], rest);
+                }
+            }
+        }
+    }
+
+    /// Adds the first `rest` lanes to the sums along the row.
+    ///
+    /// # Safety
+    /// As [`row`](Self::row).
+    #[inline(always)]
+    unsafe fn dense_rest<V: Vector<Elem = T>>(&self, values: &[V], start: usize, rest: usize) {
+        for (i, value) in values.iter().enumerate() {
+            let mut stage = Stage([MaybeUninit::uninit(); MAX_LANES]);
+            // SAFETY: the caller's promise; the stage has room for a vector.
+            unsafe {
+                value.store(stage.pointer());
+                for lane in 0..rest {
+                    let place = self.dense_sums.add(i * self.stride + start + lane);
+                    *place = *place + *stage.pointer().add(lane);
                 }
             }
         }

@@ -21,7 +21,7 @@ pub use vector::Vectors;
 use crate::cpu::{Cpu, CpuElement};
 use crate::pool;
 use crate::simd;
-use block::{Block, Operand};
+use block::{Along, Block, Operand};
 use inn_core::backend::check_zip;
 use inn_core::view::{Access, Update, View};
 use inn_core::{Kernel, Result, Shape, Window};
@@ -83,8 +83,8 @@ struct Grid {
     channels: usize,
     /// Elements of a row.
     row: usize,
-    /// The row runs over channels, so that channel sums have one value an element of it.
-    dense: bool,
+    /// The sums that have one value an element of a row.
+    along: Along,
     /// Elements of a block of a row.
     block: usize,
     blocks: usize,
@@ -92,6 +92,9 @@ struct Grid {
     rows_per_task: usize,
     tasks_per_block: usize,
 }
+
+/// Channels of dense data up to which a row runs over samples instead.
+const FEW: usize = 16;
 
 /// Sums, operand by operand.
 struct Sums {
@@ -111,11 +114,15 @@ impl Grid {
     /// Chooses the rows and rewrites the strides of the operands to match.
     fn of<K: Kernel, T>(domain: Shape, operands: &mut [Operand<T>]) -> Self {
         let (mut batch, mut channels, mut row) = (domain.batch(), domain.channels(), domain.pixels());
-        let mut dense = false;
-        if row == 1 {
+        let mut along = Along::Neither;
+        if row == 1 && channels < FEW && channels < batch {
+            operands.iter_mut().for_each(|o| (o.element, o.batch) = (o.batch, 0));
+            (row, batch) = (batch, 1);
+            along = if K::SAMPLE_SUMS > 0 { Along::Samples } else { Along::Neither };
+        } else if row == 1 {
             operands.iter_mut().for_each(|o| (o.element, o.channel) = (o.channel, 0));
             (row, channels) = (channels, 1);
-            dense = K::CHANNEL_SUMS > 0;
+            along = if K::CHANNEL_SUMS > 0 { Along::Channels } else { Along::Neither };
         } else if K::CHANNEL_SUMS == 0 && operands.iter().all(|o| channels == 1 || o.channel == row * o.element) {
             operands.iter_mut().for_each(|o| o.channel = 0);
             (row, channels) = (row * channels, 1);
@@ -136,7 +143,7 @@ impl Grid {
             batch,
             channels,
             row,
-            dense,
+            along,
             block,
             blocks: row.div_ceil(block),
             rows_per_task,
@@ -147,11 +154,11 @@ impl Grid {
     fn run<T: CpuElement, K: Kernel>(&self, kernel: &K, operands: &[Operand<T>]) -> Sums {
         let rows = self.batch * self.channels;
         let tasks = self.tasks_per_block * self.blocks;
-        // For each block of each row: its sums, K::SAMPLE_SUMS and then, where they are not dense, K::CHANNEL_SUMS.
-        let per_row = K::SAMPLE_SUMS + if self.dense { 0 } else { K::CHANNEL_SUMS };
+        // For each block of each row: its sample sums and then its channel sums, except those along the row.
+        let (per_row, along) = self.along.split::<K>();
         let mut row_sums = vec![T::default(); rows * self.blocks * per_row];
         // For each task: a value for each element of its block.
-        let per_task = if self.dense { K::CHANNEL_SUMS * self.block } else { 0 };
+        let per_task = along * self.block;
         let mut dense_sums = vec![T::default(); tasks * per_task];
         let (row_out, dense_out) = (Shared(row_sums.as_mut_ptr()), Shared(dense_sums.as_mut_ptr()));
         let level = simd::level();
@@ -172,7 +179,7 @@ impl Grid {
                     elements: start..(start + self.block).min(self.row),
                     row_sums: row_out.0.add((k * rows + first) * per_row),
                     dense_sums: dense_out.0.add(t * per_task),
-                    dense: self.dense,
+                    along: self.along,
                     stride: self.block,
                 }
             };
@@ -184,16 +191,18 @@ impl Grid {
 
     /// Adds partial sums in the order of blocks and rows.
     fn combine<T: CpuElement, K: Kernel>(&self, row_sums: &[T], per_row: usize, dense_sums: &[T], per_task: usize) -> Sums {
-        let width = if self.dense { self.row } else { self.channels };
-        let mut sums = Sums { channel: vec![0.0; K::CHANNEL_SUMS * width], sample: vec![0.0; K::SAMPLE_SUMS * self.batch] };
+        let width = if self.along == Along::Channels { self.row } else { self.channels };
+        let height = if self.along == Along::Samples { self.row } else { self.batch };
+        let mut sums = Sums { channel: vec![0.0; K::CHANNEL_SUMS * width], sample: vec![0.0; K::SAMPLE_SUMS * height] };
+        let samples = if self.along == Along::Samples { 0 } else { K::SAMPLE_SUMS };
         if per_row > 0 {
             let rows = self.batch * self.channels;
             for (i, partial) in row_sums.chunks_exact(per_row).enumerate() {
                 let (b, c) = (i % rows / self.channels, i % rows % self.channels);
-                for (k, value) in partial[..K::SAMPLE_SUMS].iter().enumerate() {
-                    sums.sample[k * self.batch + b] += value.widen();
+                for (k, value) in partial[..samples].iter().enumerate() {
+                    sums.sample[k * height + b] += value.widen();
                 }
-                for (k, value) in partial[K::SAMPLE_SUMS..].iter().enumerate() {
+                for (k, value) in partial[samples..].iter().enumerate() {
                     sums.channel[k * width + c] += value.widen();
                 }
             }
@@ -202,8 +211,9 @@ impl Grid {
             for (t, partial) in dense_sums.chunks_exact(per_task).enumerate() {
                 let start = t / self.tasks_per_block * self.block;
                 let len = self.block.min(self.row - start);
+                let (to, width) = if self.along == Along::Samples { (&mut sums.sample, height) } else { (&mut sums.channel, width) };
                 for (k, values) in partial.chunks_exact(self.block).enumerate() {
-                    for (sum, value) in sums.channel[k * width + start..].iter_mut().zip(&values[..len]) {
+                    for (sum, value) in to[k * width + start..].iter_mut().zip(&values[..len]) {
                         *sum += value.widen();
                     }
                 }

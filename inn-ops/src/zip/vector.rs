@@ -23,7 +23,7 @@ pub trait Vector: Scalar {
 }
 
 /// The most lanes of any vector.
-pub(super) const MAX_LANES: usize = 16;
+pub(crate) const MAX_LANES: usize = 16;
 
 /// The bits of a vector of `f32`, for [`elementary`](super::elementary).
 #[cfg(target_arch = "x86_64")]
