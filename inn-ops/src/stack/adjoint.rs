@@ -22,6 +22,7 @@ use crate::conv::plan::{SLACK, split};
 use crate::conv::scratch::{Shared, with_buffer};
 use crate::cpu::CpuElement;
 use crate::pool;
+use crate::simd::MAX_LANES;
 use inn_core::stack::Pointwise;
 use std::sync::Mutex;
 
@@ -80,8 +81,19 @@ impl<'a, T: CpuElement> Sums<'a, T> {
         unsafe { (self.kernels.turn)(&turn) };
     }
 
+    /// Adds the vectors at `start`, one a number, the lanes of each by halves.
     fn add_vector(&self, start: usize, to: &mut [T]) {
-        to.iter_mut().zip(&self.sum[start..]).for_each(|(to, &v)| *to = *to + v);
+        let lanes = self.kernels.lanes;
+        for (to, vector) in to.iter_mut().zip(self.sum[start..].chunks_exact(lanes)) {
+            let mut sums = [T::default(); MAX_LANES];
+            sums[..lanes].copy_from_slice(vector);
+            let mut half = lanes / 2;
+            while half > 0 {
+                (0..half).for_each(|i| sums[i] = sums[i] + sums[i + half]);
+                half /= 2;
+            }
+            *to = *to + sums[0];
+        }
     }
 }
 
@@ -110,7 +122,7 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
     let common = Common::new(plan, rho, weights, inputs, gout);
     let (level, kernels, tables, alone) = (common.level, common.kernels, &common.tables, common.alone);
     let (rows_in, rows_out) = plan.outer_rows();
-    let (n, wide) = (plan.hidden, plan.wide());
+    let (n, wide, lanes) = (plan.hidden, plan.wide(), plan.lanes);
     let [size_first, size_middle, size_last, size_bias] = plan.partial_sizes();
     let size = size_first + size_middle + size_last + size_bias;
     let start_last = size_first + size_middle;
@@ -154,7 +166,7 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
                     let y = |layer: usize| unsafe { base.add(layer * n * plan.pitch) };
                     // SAFETY: the arrays have the rows that each step takes; the plan keeps tasks of a phase apart in `gx`.
                     unsafe {
-                        let bias = |layer: usize| part.add(start_bias + layer * wide);
+                        let bias = |layer: usize| part.add(start_bias + layer * n * lanes);
                         match (&hidden, &forward) {
                             (Hidden::Again(out), Some(forward)) => {
                                 common.hidden(forward, inputs, &walks.first, edge, x, y);
@@ -167,14 +179,14 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
                             common.gather(gout, walks.last(), rows, edge);
                             if let Ending::Affine(..) = weights.last {
                                 let at = Rows { rows: rows.rows.len(), ..at };
-                                T::with(level, SumRows { at, g: edge, sums: bias(plan.middle + 1).add(rows.rows.start) });
+                                T::with(level, SumRows { at, g: edge, sums: bias(plan.middle + 1).add(rows.rows.start * lanes), lanes });
                             }
                             let place = part.add(start_last + rows.rows.start * wide);
                             outer(kernels, tables, (edge, rows.rows.len()), (turned, wide), pixels, place);
                             w.times(kernels, tables, edge, vectors, g, i > 0);
                         }
                         let top = plan.middle;
-                        T::with(level, Pull { at, y: y(top), g, extra: None, sums: bias(top), rho });
+                        T::with(level, Pull { at, y: y(top), g, extra: None, sums: bias(top), lanes, rho });
                         for i in (0..plan.middle).rev() {
                             T::with(level, Activate { at, y: y(i), x, bias: None, skip: false, rho });
                             turn(kernels, tables, x, n, pixels, turned);
@@ -182,7 +194,7 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
                             outer(kernels, tables, (g, n), (turned, wide), pixels, place);
                             way.middle[i].times(kernels, tables, g, vectors, next, false);
                             let extra = weights.skip.then_some(g.cast_const());
-                            T::with(level, Pull { at, y: y(i), g: next, extra, sums: bias(i), rho });
+                            T::with(level, Pull { at, y: y(i), g: next, extra, sums: bias(i), lanes, rho });
                             std::mem::swap(&mut g, &mut next);
                         }
                         turn(kernels, tables, g, n, pixels, turned);
@@ -205,14 +217,14 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
         write(1, &|to| sums.add_vector(start_bias, to));
         for i in 0..plan.middle {
             write(2 + 2 * i, &|to| sums.add(size_first + i * n * wide, n, n, to));
-            write(3 + 2 * i, &|to| sums.add_vector(start_bias + (i + 1) * wide, to));
+            write(3 + 2 * i, &|to| sums.add_vector(start_bias + (i + 1) * n * lanes, to));
         }
         let end = 2 + 2 * plan.middle;
         match weights.last {
             Ending::Transposed(_) => write(end, &|to| sums.add_turned(start_last, rows_out, n, to)),
             Ending::Affine(..) => {
                 write(end, &|to| sums.add(start_last, rows_out, n, to));
-                write(end + 1, &|to| sums.add_vector(start_bias + (plan.middle + 1) * wide, to));
+                write(end + 1, &|to| sums.add_vector(start_bias + (plan.middle + 1) * n * lanes, to));
             }
         }
     });

@@ -197,11 +197,11 @@ impl Plan {
         rows(self.inputs, self.first).max(rows(self.outputs, self.last)).max(MANY_ROWS.min(self.inputs * self.first.count()))
     }
 
-    /// Elements of the partial gradients of W_1, the middle weights together, W, and all biases.
+    /// Elements of the partial gradients of W_1, the middle weights together, W, and all biases, which have a vector each.
     pub(super) fn partial_sizes(&self) -> [usize; 4] {
         let (rows_in, rows_out) = self.outer_rows();
         let wide = self.wide();
-        [rows_in * wide, self.middle * self.hidden * wide, rows_out * wide, (self.middle + 1) * wide + self.outputs]
+        [rows_in * wide, self.middle * self.hidden * wide, rows_out * wide, ((self.middle + 1) * self.hidden + self.outputs) * self.lanes]
     }
 
     pub(super) fn strips(&self) -> usize {

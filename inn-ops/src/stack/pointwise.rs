@@ -1,7 +1,6 @@
 //! Activations on the arrays of a strip.
 
 use crate::cpu::CpuElement;
-use crate::zip::total;
 use crate::zip::vector::{Job, Vector};
 use inn_core::stack::Pointwise;
 
@@ -54,13 +53,15 @@ impl<T: CpuElement, A: Pointwise> Job<T> for Activate<T, A> {
     }
 }
 
-/// g = ρ'(y) (g + extra); sums += the sum of each row.
+/// g = ρ'(y) (g + extra); sums += the sum of each row, lane by lane.
 pub(super) struct Pull<T, A> {
     pub(super) at: Rows,
     pub(super) y: *const T,
     pub(super) g: *mut T,
     pub(super) extra: Option<*const T>,
     pub(super) sums: *mut T,
+    /// Distance of the sums, at least a vector.
+    pub(super) lanes: usize,
     pub(super) rho: A,
 }
 
@@ -81,8 +82,8 @@ impl<T: CpuElement, A: Pointwise> Job<T> for Pull<T, A> {
                     v.store(g.add(i));
                     sum = sum + v;
                 }
-                let place = self.sums.add(r);
-                *place = *place + total(sum);
+                let place = self.sums.add(r * self.lanes);
+                (V::load(place) + sum).store(place);
             }
         }
     }
@@ -110,11 +111,13 @@ impl<T: CpuElement> Job<T> for AddBias<T> {
     }
 }
 
-/// sums += the sum of each row.
+/// sums += the sum of each row, lane by lane.
 pub(super) struct SumRows<T> {
     pub(super) at: Rows,
     pub(super) g: *const T,
     pub(super) sums: *mut T,
+    /// Distance of the sums, at least a vector.
+    pub(super) lanes: usize,
 }
 
 impl<T: CpuElement> Job<T> for SumRows<T> {
@@ -128,8 +131,8 @@ impl<T: CpuElement> Job<T> for SumRows<T> {
                 for i in (0..self.at.len).step_by(V::N) {
                     sum = sum + V::load(g.add(i));
                 }
-                let place = self.sums.add(r);
-                *place = *place + total(sum);
+                let place = self.sums.add(r * self.lanes);
+                (V::load(place) + sum).store(place);
             }
         }
     }

@@ -310,7 +310,7 @@ fn head<T: CpuElement, V: Vector<Elem = T>>(x: V, count: usize) -> V {
 
 /// The sum of all lanes, by halves.
 #[inline(always)]
-pub(crate) fn total<T: CpuElement, V: Vector<Elem = T>>(x: V) -> T {
+fn total<T: CpuElement, V: Vector<Elem = T>>(x: V) -> T {
     let mut stage = Stage([MaybeUninit::uninit(); MAX_LANES]);
     // SAFETY: as in `head`.
     unsafe {

@@ -15,7 +15,6 @@ pub(crate) mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub(crate) use block::total;
 pub use vector::Vectors;
 
 use crate::cpu::{Cpu, CpuElement};
