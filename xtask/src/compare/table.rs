@@ -86,7 +86,7 @@ fn verdict(time: Option<(f64, f64)>, memory: Option<(f64, f64)>) -> String {
     let over = |what: &str, pair: Option<(f64, f64)>| {
         let (found, target) = pair?;
         // Not a number is no success.
-        (!(found <= target)).then(|| format!("{what} {:.2}x", found / target))
+        (found > target || found.is_nan()).then(|| format!("{what} {:.2}x", found / target))
     };
     let missed: Vec<String> = [over("time", time), over("memory", memory)].into_iter().flatten().collect();
     match (missed.is_empty(), time.is_none() && memory.is_none()) {
