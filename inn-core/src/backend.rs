@@ -229,7 +229,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
         0
     }
 
-    /// Bytes that the backend may keep free for reuse when at most `peak` bytes of buffers are alive at one time.
+    /// Bytes that the backend is expected to keep free for reuse when at most `peak` bytes of buffers are alive at one time.
     fn reserve(&self, peak: usize) -> usize {
         let _ = peak;
         0

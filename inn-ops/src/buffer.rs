@@ -39,6 +39,14 @@ impl<T: Element> Storage<T> {
         self.len() * size_of::<T>()
     }
 
+    /// The bytes of its own pages, if it has any.
+    fn pages(&self) -> usize {
+        match self {
+            Self::Vector(_) => 0,
+            Self::Pages(pages, _) => pages.len(),
+        }
+    }
+
     fn as_slice(&self) -> &[T] {
         match self {
             Self::Vector(values) => values,
@@ -80,7 +88,10 @@ impl<T: Element> CpuBuffer<T> {
     /// Gives the elements up to the caller; the pool forgets them. Those that came from the host move, others may be copied.
     pub(crate) fn into_vec(mut self) -> Vec<T> {
         let values = self.values.take();
-        self.pool.state().alive -= values.bytes();
+        let mut state = self.pool.state();
+        state.alive -= values.bytes();
+        state.pages -= values.pages();
+        drop(state);
         self.pooled = false;
         match values {
             Storage::Vector(values) => values,
@@ -94,7 +105,9 @@ impl<T: Element> Drop for CpuBuffer<T> {
         let values = self.values.take();
         let mut state = self.pool.state();
         state.alive -= values.bytes();
-        if self.pooled && values.len() > 0 {
+        if !self.pooled {
+            state.pages -= values.pages();
+        } else if values.len() > 0 {
             state.pooled += values.bytes();
             state.free.push_back(values);
         }
@@ -114,6 +127,8 @@ struct State<T> {
     alive: usize,
     pooled: usize,
     peak: usize,
+    pages: usize,
+    most_pages: usize,
 }
 
 /// What a pool may hold beyond the most that was ever alive: layers that take turns with buffers of different sizes would otherwise
@@ -131,11 +146,13 @@ pub struct Footprint {
     pub pooled: usize,
     /// The most that was in use at one time.
     pub peak: usize,
+    /// The most that was held at one time, in use or not, in pages of its own, which no allocator sees.
+    pub pages: usize,
 }
 
 impl<T> Default for Pool<T> {
     fn default() -> Self {
-        Self { state: Mutex::new(State { free: VecDeque::new(), alive: 0, pooled: 0, peak: 0 }) }
+        Self { state: Mutex::new(State { free: VecDeque::new(), alive: 0, pooled: 0, peak: 0, pages: 0, most_pages: 0 }) }
     }
 }
 
@@ -161,7 +178,10 @@ impl<T: Element> Pool<T> {
                 state.enter(size);
                 drop(state);
                 match Storage::new(len) {
-                    Some(values) => values,
+                    Some(values) => {
+                        self.state().map(values.pages());
+                        values
+                    }
                     None => {
                         self.state().alive -= size;
                         return None;
@@ -182,17 +202,25 @@ impl<T: Element> Pool<T> {
     /// Frees what is kept for reuse.
     pub(crate) fn trim(&self) {
         let mut state = self.state();
+        let pages: usize = state.free.iter().map(Storage::pages).sum();
+        state.pages -= pages;
         state.free.clear();
         state.pooled = 0;
     }
 
     pub(crate) fn footprint(&self) -> Footprint {
         let state = self.state();
-        Footprint { alive: state.alive, pooled: state.pooled, peak: state.peak }
+        Footprint { alive: state.alive, pooled: state.pooled, peak: state.peak, pages: state.most_pages }
     }
 }
 
 impl<T: Element> State<T> {
+    /// Counts pages that were asked for.
+    fn map(&mut self, pages: usize) {
+        self.pages += pages;
+        self.most_pages = self.most_pages.max(self.pages);
+    }
+
     /// Counts a buffer that comes alive and makes room for it: the smallest free buffer that is enough goes, or all from the oldest on.
     fn enter(&mut self, size: usize) {
         self.alive += size;
@@ -203,7 +231,10 @@ impl<T: Element> State<T> {
             let enough = self.free.iter().enumerate().filter(|(_, values)| values.bytes() >= short);
             let at = enough.min_by_key(|(_, values)| values.bytes()).map_or(0, |(at, _)| at);
             match self.free.remove(at) {
-                Some(values) => self.pooled -= values.bytes(),
+                Some(values) => {
+                    self.pooled -= values.bytes();
+                    self.pages -= values.pages();
+                }
                 None => break,
             }
         }
@@ -221,29 +252,29 @@ mod tests {
         assert!(a.as_slice().iter().all(|&v| v == 0.0));
         let at = a.as_slice().as_ptr();
         drop(a);
-        assert_eq!(pool.footprint(), Footprint { alive: 160, pooled: 80, peak: 240 });
+        assert_eq!(pool.footprint(), Footprint { alive: 160, pooled: 80, peak: 240, pages: 0 });
         let a = pool.alloc(10).unwrap();
         assert_eq!(a.as_slice().as_ptr(), at);
         drop((a, b));
-        assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 240, peak: 240 });
+        assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 240, peak: 240, pages: 0 });
         // 15 elements are new, and there is slack for 30 bytes: 90 bytes have to go, for which the buffer of 20 is enough.
         let c = pool.alloc(15).unwrap();
-        assert_eq!(pool.footprint(), Footprint { alive: 120, pooled: 80, peak: 240 });
+        assert_eq!(pool.footprint(), Footprint { alive: 120, pooled: 80, peak: 240, pages: 0 });
         drop(c);
         pool.trim();
-        assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 0, peak: 240 });
+        assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 0, peak: 240, pages: 0 });
     }
 
     #[test]
     fn buffers_of_the_host_are_counted_but_not_kept() {
         let pool = Arc::new(Pool::<f32>::default());
         let adopted = pool.adopt(vec![1.0; 8]);
-        assert_eq!(pool.footprint(), Footprint { alive: 32, pooled: 0, peak: 32 });
+        assert_eq!(pool.footprint(), Footprint { alive: 32, pooled: 0, peak: 32, pages: 0 });
         drop(adopted);
-        assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 0, peak: 32 });
+        assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 0, peak: 32, pages: 0 });
         let buffer = pool.alloc(4).unwrap();
         assert_eq!(buffer.into_vec().len(), 4);
-        assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 0, peak: 32 });
+        assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 0, peak: 32, pages: 0 });
     }
 
     #[test]

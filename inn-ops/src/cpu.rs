@@ -202,7 +202,8 @@ impl<T: CpuElement> Backend for Cpu<T> {
     }
 
     fn reserve(&self, peak: usize) -> usize {
-        slack(peak)
+        // Half of what may be kept: how much is, depends on the order of sizes.
+        slack(peak) / 2
     }
 
     fn takes(&self, primitive: &Primitive) -> bool {
@@ -235,11 +236,11 @@ impl<T: CpuElement> Backend for Cpu<T> {
         gx: &mut [ViewMut<'_, Self>],
         weights: &mut Update<'_, Self>,
     ) -> Result<()> {
-        stack::vjp(stack, kept.as_slice(), &gout, gx, weights)
+        stack::vjp(self, stack, kept.as_slice(), &gout, gx, weights)
     }
 
     fn stack_add<A: Pointwise>(&self, stack: &Stack<'_, Self, A>, state: &mut Update<'_, Self>) -> Result<()> {
-        stack::add(stack, state)
+        stack::add(self, stack, state)
     }
 
     fn stack_pull<A: Pointwise>(
@@ -250,7 +251,7 @@ impl<T: CpuElement> Backend for Cpu<T> {
         gx: &mut [ViewMut<'_, Self>],
         weights: &mut Update<'_, Self>,
     ) -> Result<()> {
-        stack::pull(stack, state, cotangent, gx, weights)
+        stack::pull(self, stack, state, cotangent, gx, weights)
     }
 
     fn reflect(&self, dir: Direction, v: View<'_, Self>, x: &mut ViewMut<'_, Self>) -> Result<bool> {

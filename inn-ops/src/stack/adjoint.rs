@@ -34,11 +34,6 @@ pub(super) fn thread_len(plan: &Plan, kept: bool) -> usize {
     (plan.edge_rows() + 3 * plan.hidden) * plan.pitch + own + SLACK + turned + SLACK
 }
 
-/// Elements of all partial gradients.
-pub(super) fn partials_len(plan: &Plan) -> usize {
-    plan.slots * plan.weights()
-}
-
 /// Elements of the partial gradients that a task adds up.
 const SUM_ELEMENTS: usize = 4096;
 
@@ -105,8 +100,18 @@ pub(super) enum Hidden<'a, T> {
     Again(Image<T>),
 }
 
+/// How many ways of the stack are packed.
+fn ways<T>(hidden: &Hidden<'_, T>) -> usize {
+    if matches!(hidden, Hidden::Kept(_)) { 1 } else { 2 }
+}
+
+/// Elements of the memory that a call shares: packed weights and partial gradients.
+pub(super) fn shared_len<T>(plan: &Plan, hidden: &Hidden<'_, T>) -> usize {
+    ways(hidden) * packed_len(plan) + plan.slots * plan.weights()
+}
+
 /// Runs the adjoint and hands the gradients of the weights, one after the other in the order W_1, b_1, W_2, b_2, .., W (, b), to `write` as a
-/// function that adds them to a slice.
+/// function that adds them to a slice. `buffer` is memory of [`shared_len`] elements.
 ///
 /// # Safety
 /// As [`map`](super::map::map), for `gx` as outputs; what was kept is what the forward pass of the same plan kept.
@@ -117,6 +122,7 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
     (inputs, gx): (&[Image<T>], &[Image<T>]),
     gout: Image<T>,
     hidden: Hidden<'_, T>,
+    buffer: &mut [T],
     mut write: impl FnMut(usize, &dyn Fn(&mut [T])),
 ) {
     let common = Common::new(plan, rho, weights, inputs, gout);
@@ -127,105 +133,103 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
     let size = size_first + size_middle + size_last + size_bias;
     let start_last = size_first + size_middle;
     let start_bias = start_last + size_last;
-    let ways = if matches!(hidden, Hidden::Kept(_)) { 1 } else { 2 };
-    with_buffer(ways * packed_len(plan) + partials_len(plan), |buffer: &mut [T]| {
-        let (packed, partials) = buffer.split_at_mut(ways * packed_len(plan));
-        let (back, forth) = packed.split_at_mut(packed_len(plan));
-        let way = common.pack_back(back);
-        let forward = (ways == 2).then(|| common.pack_forward(forth));
-        let shared = Shared::new(partials);
-        let slot = |phase: usize, slot: usize| {
-            with_buffer(thread_len(plan, ways == 1), |buffer: &mut [T]| {
-                let edge = buffer.as_mut_ptr();
-                // SAFETY: the parts of the buffer as `thread_len` counts them; every slot has a partial gradient.
-                let (x, mut g, mut next, turned, part) = unsafe {
-                    let x = edge.add(plan.edge_rows() * plan.pitch);
-                    let g = x.add(n * plan.pitch);
-                    let next = g.add(n * plan.pitch);
-                    let turned = next.add(n * plan.pitch + SLACK);
-                    (x, g, next, turned, shared.get().add(slot * size))
+    let ways = ways(&hidden);
+    let (packed, partials) = buffer.split_at_mut(ways * packed_len(plan));
+    let (back, forth) = packed.split_at_mut(packed_len(plan));
+    let way = common.pack_back(back);
+    let forward = (ways == 2).then(|| common.pack_forward(forth));
+    let shared = Shared::new(partials);
+    let slot = |phase: usize, slot: usize| {
+        with_buffer(thread_len(plan, ways == 1), |buffer: &mut [T]| {
+            let edge = buffer.as_mut_ptr();
+            // SAFETY: the parts of the buffer as `thread_len` counts them; every slot has a partial gradient.
+            let (x, mut g, mut next, turned, part) = unsafe {
+                let x = edge.add(plan.edge_rows() * plan.pitch);
+                let g = x.add(n * plan.pitch);
+                let next = g.add(n * plan.pitch);
+                let turned = next.add(n * plan.pitch + SLACK);
+                (x, g, next, turned, shared.get().add(slot * size))
+            };
+            // SAFETY: as above; only where nothing was kept.
+            let own = unsafe { turned.add(wide * plan.pitch + SLACK) };
+            if phase == 0 {
+                // SAFETY: the partial gradient of this slot alone.
+                unsafe { std::slice::from_raw_parts_mut(part, size) }.fill(T::default());
+            }
+            let mut walks = Walks::default();
+            for s in split(plan.tasks(phase), plan.slots, slot).flat_map(|task| plan.task(phase, task)) {
+                walks.set(plan, s);
+                let pixels = walks.first.pixels();
+                let at = common.hidden_rows(&walks.first);
+                let vectors = at.len / plan.lanes;
+                let base = match hidden {
+                    // SAFETY: the strip's part of what was kept, which is read only.
+                    Hidden::Kept(kept) => unsafe { kept.as_ptr().add(s * plan.kept_of_strip()).cast_mut() },
+                    Hidden::Again(_) => own,
                 };
-                // SAFETY: as above; only where nothing was kept.
-                let own = unsafe { turned.add(wide * plan.pitch + SLACK) };
-                if phase == 0 {
-                    // SAFETY: the partial gradient of this slot alone.
-                    unsafe { std::slice::from_raw_parts_mut(part, size) }.fill(T::default());
-                }
-                let mut walks = Walks::default();
-                for s in split(plan.tasks(phase), plan.slots, slot).flat_map(|task| plan.task(phase, task)) {
-                    walks.set(plan, s);
-                    let pixels = walks.first.pixels();
-                    let at = common.hidden_rows(&walks.first);
-                    let vectors = at.len / plan.lanes;
-                    let base = match hidden {
-                        // SAFETY: the strip's part of what was kept, which is read only.
-                        Hidden::Kept(kept) => unsafe { kept.as_ptr().add(s * plan.kept_of_strip()).cast_mut() },
-                        Hidden::Again(_) => own,
-                    };
-                    // SAFETY: the strip's hidden arrays follow each other.
-                    let y = |layer: usize| unsafe { base.add(layer * n * plan.pitch) };
-                    // SAFETY: the arrays have the rows that each step takes; the plan keeps tasks of a phase apart in `gx`.
-                    unsafe {
-                        let bias = |layer: usize| part.add(start_bias + layer * n * lanes);
-                        match (&hidden, &forward) {
-                            (Hidden::Again(out), Some(forward)) => {
-                                common.hidden(forward, inputs, &walks.first, edge, x, y);
-                                common.output(forward, walks.last(), edge, x, *out);
-                            }
-                            _ => T::with(level, Activate { at, y: y(plan.middle), x, bias: None, skip: false, rho }),
+                // SAFETY: the strip's hidden arrays follow each other.
+                let y = |layer: usize| unsafe { base.add(layer * n * plan.pitch) };
+                // SAFETY: the arrays have the rows that each step takes; the plan keeps tasks of a phase apart in `gx`.
+                unsafe {
+                    let bias = |layer: usize| part.add(start_bias + layer * n * lanes);
+                    match (&hidden, &forward) {
+                        (Hidden::Again(out), Some(forward)) => {
+                            common.hidden(forward, inputs, &walks.first, edge, x, y);
+                            common.output(forward, walks.last(), edge, x, *out);
                         }
+                        _ => T::with(level, Activate { at, y: y(plan.middle), x, bias: None, skip: false, rho }),
+                    }
+                    turn(kernels, tables, x, n, pixels, turned);
+                    for (i, (rows, w)) in common.outs.iter().zip(&way.last).enumerate() {
+                        common.gather(gout, walks.last(), rows, edge);
+                        if let Ending::Affine(..) = weights.last {
+                            let at = Rows { rows: rows.rows.len(), ..at };
+                            T::with(level, SumRows { at, g: edge, sums: bias(plan.middle + 1).add(rows.rows.start * lanes), lanes });
+                        }
+                        let place = part.add(start_last + rows.rows.start * wide);
+                        outer(kernels, tables, (edge, rows.rows.len()), (turned, wide), pixels, place);
+                        w.times(kernels, tables, edge, vectors, g, i > 0);
+                    }
+                    let top = plan.middle;
+                    T::with(level, Pull { at, y: y(top), g, extra: None, sums: bias(top), lanes, rho });
+                    for i in (0..plan.middle).rev() {
+                        T::with(level, Activate { at, y: y(i), x, bias: None, skip: false, rho });
                         turn(kernels, tables, x, n, pixels, turned);
-                        for (i, (rows, w)) in common.outs.iter().zip(&way.last).enumerate() {
-                            common.gather(gout, walks.last(), rows, edge);
-                            if let Ending::Affine(..) = weights.last {
-                                let at = Rows { rows: rows.rows.len(), ..at };
-                                T::with(level, SumRows { at, g: edge, sums: bias(plan.middle + 1).add(rows.rows.start * lanes), lanes });
-                            }
-                            let place = part.add(start_last + rows.rows.start * wide);
-                            outer(kernels, tables, (edge, rows.rows.len()), (turned, wide), pixels, place);
-                            w.times(kernels, tables, edge, vectors, g, i > 0);
-                        }
-                        let top = plan.middle;
-                        T::with(level, Pull { at, y: y(top), g, extra: None, sums: bias(top), lanes, rho });
-                        for i in (0..plan.middle).rev() {
-                            T::with(level, Activate { at, y: y(i), x, bias: None, skip: false, rho });
-                            turn(kernels, tables, x, n, pixels, turned);
-                            let place = part.add(size_first + i * n * wide);
-                            outer(kernels, tables, (g, n), (turned, wide), pixels, place);
-                            way.middle[i].times(kernels, tables, g, vectors, next, false);
-                            let extra = weights.skip.then_some(g.cast_const());
-                            T::with(level, Pull { at, y: y(i), g: next, extra, sums: bias(i), lanes, rho });
-                            std::mem::swap(&mut g, &mut next);
-                        }
-                        turn(kernels, tables, g, n, pixels, turned);
-                        for (rows, w) in common.ins.iter().zip(&way.first) {
-                            common.gather(inputs[rows.image], &walks.first, rows, edge);
-                            let place = part.add(rows.rows.start * wide);
-                            outer(kernels, tables, (edge, rows.rows.len()), (turned, wide), pixels, place);
-                            w.times(kernels, tables, g, vectors, edge, false);
-                            common.scatter(gx[rows.image], &walks.first, rows, edge);
-                        }
+                        let place = part.add(size_first + i * n * wide);
+                        outer(kernels, tables, (g, n), (turned, wide), pixels, place);
+                        way.middle[i].times(kernels, tables, g, vectors, next, false);
+                        let extra = weights.skip.then_some(g.cast_const());
+                        T::with(level, Pull { at, y: y(i), g: next, extra, sums: bias(i), lanes, rho });
+                        std::mem::swap(&mut g, &mut next);
+                    }
+                    turn(kernels, tables, g, n, pixels, turned);
+                    for (rows, w) in common.ins.iter().zip(&way.first) {
+                        common.gather(inputs[rows.image], &walks.first, rows, edge);
+                        let place = part.add(rows.rows.start * wide);
+                        outer(kernels, tables, (edge, rows.rows.len()), (turned, wide), pixels, place);
+                        w.times(kernels, tables, g, vectors, edge, false);
+                        common.scatter(gx[rows.image], &walks.first, rows, edge);
                     }
                 }
-            });
-        };
-        for phase in 0..plan.phases() {
-            pool::each(plan.slots, alone, |s| slot(phase, s));
-        }
-        let sums = Sums::new(kernels, partials, size, wide, alone);
-        write(0, &|to| sums.add_turned(0, rows_in, n, to));
-        write(1, &|to| sums.add_vector(start_bias, to));
-        for i in 0..plan.middle {
-            write(2 + 2 * i, &|to| sums.add(size_first + i * n * wide, n, n, to));
-            write(3 + 2 * i, &|to| sums.add_vector(start_bias + (i + 1) * n * lanes, to));
-        }
-        let end = 2 + 2 * plan.middle;
-        match weights.last {
-            Ending::Transposed(_) => write(end, &|to| sums.add_turned(start_last, rows_out, n, to)),
-            Ending::Affine(..) => {
-                write(end, &|to| sums.add(start_last, rows_out, n, to));
-                write(end + 1, &|to| sums.add_vector(start_bias + (plan.middle + 1) * n * lanes, to));
             }
+        });
+    };
+    for phase in 0..plan.phases() {
+        pool::each(plan.slots, alone, |s| slot(phase, s));
+    }
+    let sums = Sums::new(kernels, partials, size, wide, alone);
+    write(0, &|to| sums.add_turned(0, rows_in, n, to));
+    write(1, &|to| sums.add_vector(start_bias, to));
+    for i in 0..plan.middle {
+        write(2 + 2 * i, &|to| sums.add(size_first + i * n * wide, n, n, to));
+        write(3 + 2 * i, &|to| sums.add_vector(start_bias + (i + 1) * n * lanes, to));
+    }
+    let end = 2 + 2 * plan.middle;
+    match weights.last {
+        Ending::Transposed(_) => write(end, &|to| sums.add_turned(start_last, rows_out, n, to)),
+        Ending::Affine(..) => {
+            write(end, &|to| sums.add(start_last, rows_out, n, to));
+            write(end + 1, &|to| sums.add_vector(start_bias + (plan.middle + 1) * n * lanes, to));
         }
-    });
+    }
 }

@@ -229,7 +229,7 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
     }
 }
 
-/// Adds the stack's output to `out`; see [`inn_core::stack::Stack`].
+/// Adds the stack's output to `out`; see [`inn_core::stack::Stack`]. `packed` is memory of [`packed_len`] elements.
 ///
 /// # Safety
 /// The images must be valid for the plan, `inputs` for reads and `out` for writes; nothing else may access `out` meanwhile.
@@ -240,37 +240,36 @@ pub(super) unsafe fn map<T: CpuElement, A: Pointwise>(
     inputs: &[Image<T>],
     out: Image<T>,
     kept: Option<&mut [T]>,
+    packed: &mut [T],
 ) {
     let common = Common::new(plan, rho, weights, inputs, out);
     let keep = kept.is_some();
     let kept = kept.map(Shared::new);
-    with_buffer(packed_len(plan), |packed: &mut [T]| {
-        let way = common.pack_forward(packed);
-        let task = |phase: usize, task: usize| {
-            with_buffer(thread_len(plan, keep), |buffer: &mut [T]| {
-                let edge = buffer.as_mut_ptr();
-                // SAFETY: the buffer has rows for the outer arrays, x and, unless it is kept, y, and slack at its end.
-                let x = unsafe { edge.add(plan.edge_rows() * plan.pitch) };
-                let mut walks = Walks::default();
-                for s in plan.task(phase, task) {
-                    walks.set(plan, s);
-                    // SAFETY: each strip has a place of its own in `kept`.
-                    let y = |layer: usize| unsafe {
-                        match kept {
-                            Some(kept) => kept.get().add(s * plan.kept_of_strip() + layer * plan.hidden * plan.pitch),
-                            None => x.add(plan.hidden * plan.pitch),
-                        }
-                    };
-                    // SAFETY: the arrays have the rows that each step takes; the plan keeps tasks of a phase apart in `out`.
-                    unsafe {
-                        common.hidden(&way, inputs, &walks.first, edge, x, y);
-                        common.output(&way, walks.last(), edge, x, out);
+    let way = common.pack_forward(packed);
+    let task = |phase: usize, task: usize| {
+        with_buffer(thread_len(plan, keep), |buffer: &mut [T]| {
+            let edge = buffer.as_mut_ptr();
+            // SAFETY: the buffer has rows for the outer arrays, x and, unless it is kept, y, and slack at its end.
+            let x = unsafe { edge.add(plan.edge_rows() * plan.pitch) };
+            let mut walks = Walks::default();
+            for s in plan.task(phase, task) {
+                walks.set(plan, s);
+                // SAFETY: each strip has a place of its own in `kept`.
+                let y = |layer: usize| unsafe {
+                    match kept {
+                        Some(kept) => kept.get().add(s * plan.kept_of_strip() + layer * plan.hidden * plan.pitch),
+                        None => x.add(plan.hidden * plan.pitch),
                     }
+                };
+                // SAFETY: the arrays have the rows that each step takes; the plan keeps tasks of a phase apart in `out`.
+                unsafe {
+                    common.hidden(&way, inputs, &walks.first, edge, x, y);
+                    common.output(&way, walks.last(), edge, x, out);
                 }
-            });
-        };
-        for phase in 0..plan.phases() {
-            pool::each(plan.tasks(phase), common.alone, |t| task(phase, t));
-        }
-    });
+            }
+        });
+    };
+    for phase in 0..plan.phases() {
+        pool::each(plan.tasks(phase), common.alone, |t| task(phase, t));
+    }
 }

@@ -20,7 +20,7 @@ use crate::simd;
 use adjoint::Hidden;
 use inn_core::stack::{Last, Pointwise, Stack, StackPass, StackShape};
 use inn_core::view::{Update, View, ViewMut};
-use inn_core::{Error, Result, Window, Write};
+use inn_core::{Backend, Error, Result, Window, Write};
 use lines::Image;
 use std::ops::Range;
 
@@ -75,9 +75,12 @@ pub(crate) fn kept<T: CpuElement>(shape: &StackShape) -> usize {
 pub(crate) fn scratch_bytes<T: CpuElement>(pass: StackPass, shape: &StackShape, threads: usize) -> usize {
     let plan = plan::<T>(shape);
     let elements = match pass {
-        StackPass::Adjoint | StackPass::Both => {
-            let (kept, ways) = if pass == StackPass::Adjoint { (true, 1) } else { (false, 2) };
-            ways * map::packed_len(&plan) + adjoint::partials_len(&plan) + threads.min(plan.slots) * adjoint::thread_len(&plan, kept)
+        StackPass::Adjoint => {
+            adjoint::shared_len::<T>(&plan, &Hidden::Kept(&[])) + threads.min(plan.slots) * adjoint::thread_len(&plan, true)
+        }
+        StackPass::Both => {
+            let shared = map::packed_len(&plan) + adjoint::shared_len::<T>(&plan, &Hidden::Kept(&[]));
+            shared + threads.min(plan.slots) * adjoint::thread_len(&plan, false)
         }
         _ => map::packed_len(&plan) + threads.min(plan.tasks(0)) * map::thread_len(&plan, pass == StackPass::Keep),
     };
@@ -106,13 +109,15 @@ pub(crate) fn map<T: CpuElement, A: Pointwise>(
     let weights = weights(stack)?;
     let inputs = stack.inputs.iter().map(|x| image(&plan, x)).collect::<Result<Vec<_>>>()?;
     let out = image_mut(&plan, out)?;
+    let mut packed = cpu.alloc(map::packed_len(&plan))?;
     // SAFETY: the images are windows within their buffers, `out` is borrowed alone and covers no pixel twice.
-    with_slopes!(stack.activation, rho => unsafe { map::map(&plan, rho, &weights, &inputs, out, kept) });
+    with_slopes!(stack.activation, rho => unsafe { map::map(&plan, rho, &weights, &inputs, out, kept, packed.as_mut_slice()) });
     Ok(())
 }
 
 /// The stack's adjoint. See [`inn_core::Backend::stack_vjp`].
 pub(crate) fn vjp<T: CpuElement, A: Pointwise>(
+    cpu: &Cpu<T>,
     stack: &Stack<'_, Cpu<T>, A>,
     kept: &[T],
     gout: &View<'_, Cpu<T>>,
@@ -133,16 +138,18 @@ pub(crate) fn vjp<T: CpuElement, A: Pointwise>(
     let inputs = stack.inputs.iter().map(|x| image(&plan, x)).collect::<Result<Vec<_>>>()?;
     let gx = gx.iter_mut().map(|g| image_mut(&plan, g)).collect::<Result<Vec<_>>>()?;
     let gout = image(&plan, gout)?;
+    let hidden = Hidden::Kept(kept);
+    let mut shared = cpu.alloc(adjoint::shared_len(&plan, &hidden))?;
     let write = adder(gradients, &places);
     // SAFETY: as in `map`; what was kept has the plan's length.
     with_slopes!(stack.activation, rho => unsafe {
-        adjoint::adjoint(&plan, rho, &weights, (&inputs, &gx), gout, Hidden::Kept(kept), write)
+        adjoint::adjoint(&plan, rho, &weights, (&inputs, &gx), gout, hidden, shared.as_mut_slice(), write)
     });
     Ok(())
 }
 
 /// The map within one state. See [`inn_core::Backend::stack_add`].
-pub(crate) fn add<T: CpuElement, A: Pointwise>(stack: &Stack<'_, Cpu<T>, A>, state: &mut Update<'_, Cpu<T>>) -> Result<()> {
+pub(crate) fn add<T: CpuElement, A: Pointwise>(cpu: &Cpu<T>, stack: &Stack<'_, Cpu<T>, A>, state: &mut Update<'_, Cpu<T>>) -> Result<()> {
     let (_, plan, windows) = in_place(stack, "state", state)?;
     let weights = weights(stack)?;
     let [kept, moved] = lanes(&plan, state, windows)?;
@@ -150,13 +157,15 @@ pub(crate) fn add<T: CpuElement, A: Pointwise>(stack: &Stack<'_, Cpu<T>, A>, sta
     for x in stack.inputs {
         inputs.push(image(&plan, x)?);
     }
+    let mut packed = cpu.alloc(map::packed_len(&plan))?;
     // SAFETY: the windows are disjoint and lie within the buffer that is borrowed alone.
-    with_slopes!(stack.activation, rho => unsafe { map::map(&plan, rho, &weights, &inputs, moved, None) });
+    with_slopes!(stack.activation, rho => unsafe { map::map(&plan, rho, &weights, &inputs, moved, None, packed.as_mut_slice()) });
     Ok(())
 }
 
 /// The map within one state and its adjoint. See [`inn_core::Backend::stack_pull`].
 pub(crate) fn pull<T: CpuElement, A: Pointwise>(
+    cpu: &Cpu<T>,
     stack: &Stack<'_, Cpu<T>, A>,
     state: &mut Update<'_, Cpu<T>>,
     cotangent: &mut Update<'_, Cpu<T>>,
@@ -177,10 +186,12 @@ pub(crate) fn pull<T: CpuElement, A: Pointwise>(
         inputs.push(image(&plan, x)?);
         to.push(image_mut(&plan, g)?);
     }
+    let hidden = Hidden::Again(moved);
+    let mut shared = cpu.alloc(adjoint::shared_len(&plan, &hidden))?;
     let write = adder(gradients, &places);
     // SAFETY: as in `add`, for both buffers.
     with_slopes!(stack.activation, rho => unsafe {
-        adjoint::adjoint(&plan, rho, &weights, (&inputs, &to), gout, Hidden::Again(moved), write)
+        adjoint::adjoint(&plan, rho, &weights, (&inputs, &to), gout, hidden, shared.as_mut_slice(), write)
     });
     Ok(())
 }
