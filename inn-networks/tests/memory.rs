@@ -122,7 +122,8 @@ fn predicted_and_flat() {
 
     for (name, [shallow, deep]) in [("Glow", glows), ("hyperbolic", hyperbolics), ("conditional Glow", conditionals)] {
         let (few, many) = (shallow.working(), deep.working());
-        assert!(many * 20 <= few * 21, "{name}: {few} bytes of working memory became {many} with depth");
+        // The pool may keep an eighth of the peak for reuse, and parameters are part of the peak.
+        assert!(many * 8 <= few * 9, "{name}: {few} bytes of working memory became {many} with depth");
     }
 }
 

@@ -131,10 +131,13 @@ struct State<T> {
     most_pages: usize,
 }
 
+/// Bytes of slack at most: pages of buffers that are much larger cost little beside the work on them.
+const MOST_SLACK: usize = 2 << 20;
+
 /// What a pool may hold beyond the most that was ever alive: layers that take turns with buffers of different sizes would otherwise
 /// make it free and ask again for every one of them.
 pub(crate) fn slack(peak: usize) -> usize {
-    peak / 8
+    (peak / 8).min(MOST_SLACK)
 }
 
 /// What a pool holds, in bytes.
