@@ -271,15 +271,11 @@ impl<L: Invertible, B: Backend, O: Objective<L, B>> Trainer<L, B, O> {
             }
             return Ok(Err(Stopped::NonFinite { step: done + 1, what, layer }));
         }
-        match last_good {
-            Some(last_good) => last_good.keep(self.model.params(), &self.state)?,
-            None => *last_good = Some(LastGood::new(self.model.params(), &self.state)?),
-        }
-        self.state.moments.step(self.model.params_mut(), grads, learning_rate, clip_scale(norm, options.clip))?;
-        if let Some(average) = &mut self.state.average {
-            average.update(self.model.params())?;
-        }
-        self.state.counters.step += 1;
+        let last_good = match last_good {
+            Some(last_good) => last_good,
+            none => none.insert(LastGood::new(self.model.params(), &self.state)?),
+        };
+        last_good.step(self.model.params_mut(), &mut self.state, grads, learning_rate, clip_scale(norm, options.clip))?;
         let worst = drift.into_iter().max_by(|a, b| a.relative_error.total_cmp(&b.relative_error));
         if let Some(worst) = worst.as_ref().filter(|worst| worst.relative_error > options.drift_limit) {
             observer.drift(done + 1, worst, options.drift_limit);
