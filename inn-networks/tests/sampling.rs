@@ -9,7 +9,7 @@ use inn_ops::Cpu;
 type Device = Cpu<f32>;
 
 fn config() -> ConditionalGlowConfig {
-    let net = NetConfig::Residual(ResidualConfig { hidden: 16, last_gain: 0.3, ..ResidualConfig::default() });
+    let net = NetConfig::Residual(ResidualConfig { hidden: 24, last_gain: 0.3, ..ResidualConfig::default() });
     let step = StepConfig { net: net.clone(), ..StepConfig::default() };
     ConditionalGlowConfig {
         flow: GlowConfig { channels: 1, levels: 2, steps: 2, step, ..GlowConfig::default() },
@@ -18,11 +18,11 @@ fn config() -> ConditionalGlowConfig {
 }
 
 fn image() -> Shape {
-    Shape::new(1, 1, &[16, 12]).unwrap()
+    Shape::new(1, 1, &[28, 20]).unwrap()
 }
 
 fn condition(cpu: &Device, batch: usize) -> Tensor<Device> {
-    let shape = Shape::new(batch, 2, &[16, 12]).unwrap();
+    let shape = Shape::new(batch, 2, &[28, 20]).unwrap();
     let values: Vec<f64> = (0..shape.len()).map(|i| ((i * 37 % 101) as f64) / 50.0 - 1.0).collect();
     Tensor::from_f64(cpu, shape, &values).unwrap()
 }
@@ -33,7 +33,7 @@ fn bits(x: &Tensor<Device>) -> Vec<u32> {
 
 /// Bytes of a pass of so many samples with as many conditions.
 fn bytes(model: &Model<ConditionalGlow, Device>, batch: usize, conditions: usize) -> usize {
-    let c = Shape::new(conditions, 2, &[16, 12]).unwrap();
+    let c = Shape::new(conditions, 2, &[28, 20]).unwrap();
     map_bytes(model.backend(), model.layer(), model.layout(), Direction::Inverse, image().with_batch(batch), &[c]).unwrap()
 }
 
@@ -98,9 +98,9 @@ fn it_draws_what_the_density_draws() {
 fn a_condition_is_encoded_once() {
     let traced = Traced::new(Device::new());
     let model = config().model(&traced, 3).unwrap();
-    let given = Tensor::full(&traced, Shape::new(2, 2, &[16, 12]).unwrap(), 0.3).unwrap();
+    let given = Tensor::full(&traced, Shape::new(2, 2, &[28, 20]).unwrap(), 0.3).unwrap();
     let dispatches = |count: usize, samples: usize| {
-        let c = Shape::new(1, 2, &[16, 12]).unwrap();
+        let c = Shape::new(1, 2, &[28, 20]).unwrap();
         let (backend, input) = (model.backend(), image().with_batch(samples));
         let budget = map_bytes(backend, model.layer(), model.layout(), Direction::Inverse, input, &[c]).unwrap();
         traced.clear();
