@@ -2,17 +2,17 @@
 //! a batch by itself.
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use inn_core::{Architecture, Given, Shape, Tensor};
-use inn_layers::conditioner::{NetConfig, ResNetConfig, ResidualConfig};
+use inn_core::{Architecture, Given, Invertible, Shape, Tensor};
+use inn_layers::conditioner::{DenseConfig, NetConfig, ResNetConfig, ResidualConfig};
 use inn_layers::glow::StepConfig;
 use inn_networks::train::{ArrayDataset, ChaCha8Rng, Dataset, MaximumLikelihood, Objective, Options, Progress, Record, Trainer, Varied};
 use inn_networks::{ConditionalGlowConfig, GlowConfig, PyramidConfig};
 use inn_ops::Cpu;
-use ndarray::Array4;
+use ndarray::{Array2, Array4};
 use rand::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
 use std::ops::ControlFlow;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const BATCH: usize = 32;
 
@@ -52,18 +52,7 @@ fn training(c: &mut Criterion) {
     // Initialized before anything is timed.
     trainer.fit(&data, None, &mut |_: &Record, _: Progress| ControlFlow::Break(())).unwrap();
 
-    c.bench_function("step of the trainer", |b| {
-        b.iter_custom(|iterations| {
-            let start = Instant::now();
-            let mut left = iterations;
-            let mut count = |_: &Record, _: Progress| {
-                left -= 1;
-                if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            };
-            trainer.fit(&data, None, &mut count).unwrap();
-            start.elapsed()
-        });
-    });
+    c.bench_function("step of the trainer", |b| b.iter_custom(|steps| fit(&mut trainer, &data, steps)));
     let model = trainer.into_model().unwrap();
     let (mut x, mut condition) = (vec![0.0; BATCH * 784], vec![0.0; BATCH * 1568]);
     c.bench_function("drawing a batch, one thread", |b| {
@@ -84,5 +73,34 @@ fn training(c: &mut Criterion) {
     });
 }
 
-criterion_group! { name = benches; config = Criterion::default().sample_size(10); targets = training }
+/// The dense flow of TARGETS: 16 couplings on the plane.
+fn plane(c: &mut Criterion) {
+    let net = NetConfig::Dense(DenseConfig { hidden: vec![64, 64], ..DenseConfig::default() });
+    let config = GlowConfig { step: StepConfig { net, ..StepConfig::default() }, ..GlowConfig::dense(2, 16) };
+    let data = ArrayDataset::new(Array2::from_shape_fn((16384, 2), |(i, j)| ((i * (j + 3)) as f32 * 0.1).sin())).unwrap();
+    let options = Options { epochs: 1_000_000, batch: 512, ema: Some(0.99), drift_every: 0, ..Options::default() };
+    let mut trainer = Trainer::new(config.model(&Cpu::<f32>::new(), 0).unwrap(), options).unwrap();
+    trainer.fit(&data, None, &mut |_: &Record, _: Progress| ControlFlow::Break(())).unwrap();
+    c.bench_function("step of the trainer, dense", |b| b.iter_custom(|steps| fit(&mut trainer, &data, steps)));
+    let model = trainer.into_model().unwrap();
+    let mut grads = model.zeros().unwrap();
+    let x = Tensor::full(model.backend(), Shape::new(512, 2, &[]).unwrap(), 0.3).unwrap();
+    let mut gradient = || MaximumLikelihood.gradient(model.call(), x.duplicate().unwrap(), &[], 1.0 / 512.0, &mut grads).unwrap();
+    c.bench_function("gradient of a batch, dense", |b| b.iter(&mut gradient));
+    c.bench_function("gradient of a batch, dense, within the pool", |b| b.iter(|| rayon::scope(|_| gradient())));
+}
+
+/// The time of some steps.
+fn fit<L: Invertible>(trainer: &mut Trainer<L, Cpu<f32>>, data: &dyn Dataset<f32>, steps: u64) -> Duration {
+    let start = Instant::now();
+    let mut left = steps;
+    let mut count = |_: &Record, _: Progress| {
+        left -= 1;
+        if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    trainer.fit(data, None, &mut count).unwrap();
+    start.elapsed()
+}
+
+criterion_group! { name = benches; config = Criterion::default().sample_size(10); targets = training, plane }
 criterion_main!(benches);

@@ -262,7 +262,9 @@ impl<L: Invertible, B: Backend, O: Objective<L, B>> Trainer<L, B, O> {
         }
         let done = self.state.counters.step;
         let measure = options.drift_every > 0 && done.is_multiple_of(options.drift_every);
-        let Evaluated { loss, norm, drift } = gradient(&self.model, &self.objective, options, selection, measure, grads)?;
+        // On a thread of the pool, so that it is entered once and not by each primitive.
+        let (model, objective) = (&self.model, &self.objective);
+        let Evaluated { loss, norm, drift } = rayon::scope(|_| gradient(model, objective, options, selection, measure, grads))?;
         if !loss.is_finite() || !norm.is_finite() {
             let what = if loss.is_finite() { "gradient" } else { "loss" };
             let layer = guard::first_bad(&self.model, &self.objective, options, selection, grads)?;
