@@ -262,9 +262,11 @@ impl<L: Invertible, B: Backend, O: Objective<L, B>> Trainer<L, B, O> {
         }
         let done = self.state.counters.step;
         let measure = options.drift_every > 0 && done.is_multiple_of(options.drift_every);
-        // On a thread of the pool, so that it is entered once and not by each primitive.
+        // One pass for the device, with the drawing of the batch and the norm.
         let (model, objective) = (&self.model, &self.objective);
-        let Evaluated { loss, norm, drift } = rayon::scope(|_| gradient(model, objective, options, selection, measure, grads))?;
+        let elements = selection.indices.len().saturating_mul(selection.data.sample_shape().sample_len()).max(model.layout().len());
+        let work = || gradient(model, objective, options, selection, measure, grads);
+        let Evaluated { loss, norm, drift } = model.backend().enter(elements, work)?;
         if !loss.is_finite() || !norm.is_finite() {
             let what = if loss.is_finite() { "gradient" } else { "loss" };
             let layer = guard::first_bad(&self.model, &self.objective, options, selection, grads)?;
