@@ -131,9 +131,7 @@ impl<K: Kernel> Kernel for Anew<K> {
     }
     #[inline(always)]
     fn eval<T: Scalar>(&self, u: &[T; UNIFORMS], r: &[T], x: &mut [T], _: &mut [T], _: &mut [T]) {
-        for i in 0..K::UPDATE {
-            x[i] = r[K::READ + i];
-        }
+        x[..K::UPDATE].copy_from_slice(&r[K::READ..K::READ + K::UPDATE]);
         self.0.eval(u, &r[..K::READ], &mut x[..K::UPDATE], &mut [], &mut []);
     }
 }

@@ -5,7 +5,6 @@ use inn_core::tensor::expect_finite;
 use inn_core::{Backend, Element, Error, Result, Shape, Tensor};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use std::slice::ChunksExactMut;
 
 /// Samples with their conditions.
 pub(super) struct Batch<B: Backend> {
@@ -33,7 +32,7 @@ pub(super) fn draw<B: Backend>(
     let mut arrays: Vec<Vec<B::Elem>> = shapes.iter().map(|shape| vec![B::Elem::default(); indices.len() * shape.len()]).collect();
     // Small samples are drawn several to a task, but not so many that a costly simulation of them keeps threads waiting.
     let together = (TASK / shapes.iter().map(Shape::len).sum::<usize>().max(1)).clamp(1, indices.len().div_ceil(TASKS).max(1));
-    let mut tasks: Vec<(&[usize], Vec<ChunksExactMut<'_, B::Elem>>)> = indices.chunks(together).map(|part| (part, Vec::new())).collect();
+    let mut tasks: Vec<_> = indices.chunks(together).map(|part| (part, Vec::with_capacity(shapes.len()))).collect();
     for (array, shape) in arrays.iter_mut().zip(&shapes) {
         for ((_, samples), part) in tasks.iter_mut().zip(array.chunks_mut(together * shape.len())) {
             samples.push(part.chunks_exact_mut(shape.len()));
