@@ -22,7 +22,7 @@
 //! ```
 
 use clap::Parser;
-use inn_core::{Architecture, Error, Given, Model, Result, Squeeze, Tensor, gradient_memory};
+use inn_core::{Architecture, Error, Model, Result, Squeeze, Tensor, gradient_memory};
 use inn_examples::cli::finish;
 use inn_examples::inpainting::{Experiment, condition_shape, image_shape, is_hidden, observe};
 use inn_examples::memory::{Peak, megabytes};
@@ -35,7 +35,7 @@ use inn_layers::glow::StepConfig;
 use inn_networks::files::{self, Metadata, write_whole};
 use inn_networks::optim::{Decay, Optimizer, Schedule};
 use inn_networks::train::{Bar, ChaCha8Rng, Every, Options, Stopped, Trainer, plot_losses};
-use inn_networks::{ConditionalGlow, ConditionalGlowConfig, Density, GlowConfig, PyramidConfig, bits_per_dim};
+use inn_networks::{ConditionalGlow, ConditionalGlowConfig, GlowConfig, PyramidConfig, Sampling, bits_per_dim};
 use inn_ops::Cpu;
 use ndarray::{ArrayView1, ArrayView2};
 use rand::SeedableRng;
@@ -260,12 +260,11 @@ fn draw(args: &Args, model: &Flow, wiener: &Wiener, test: &Experiment, index: us
     let linear = wiener.estimate(ArrayView1::from(&observation))?;
     let start = Instant::now();
     let condition = Tensor::from_slice(model.backend(), condition_shape(1)?, &condition)?;
-    let encoded = model.layer().encode(model.params(), &condition)?;
-    let density = Density::new(model.layer().inner(), model.params(), Given::conditions(&encoded));
     let mut samples = Vec::with_capacity(args.samples * PIXELS);
     let seed = args.seed.wrapping_mul(1 << 20).wrapping_add(index as u64);
-    density.sample_chunked(image_shape(1)?, args.samples, seed, args.budget.saturating_mul(1_000_000), |x| {
-        samples.extend(x.slice().iter().map(|v| v.clamp(0.0, 1.0)));
+    let sampling = Sampling { count: args.samples, seed, budget: args.budget.saturating_mul(1_000_000), ..Sampling::default() };
+    model.layer().draw(model.params(), &condition, image_shape(1)?, &sampling, |drawn| {
+        samples.extend(drawn.x.slice().iter().map(|v| v.clamp(0.0, 1.0)));
         Ok(())
     })?;
     Ok((Case { truth, observation, linear, samples }, start.elapsed().as_secs_f64()))

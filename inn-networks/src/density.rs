@@ -1,11 +1,11 @@
 //! Flows as densities: log-probabilities, samples, bits per dimension.
 
-use inn_core::memory::map_bytes;
-use inn_core::{Backend, Call, Direction, Element, Error, Given, Invertible, Mapped, Params, Result, Shape, Tensor, Trail};
+use inn_core::{Backend, Call, Direction, Element, Given, Invertible, Mapped, Params, Result, Shape, Tensor, Trail};
 use inn_ops::loss::Gaussian;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
+use rayon::prelude::*;
 use std::f64::consts::LN_2;
 
 /// The density p(x) = N(f(x); 0, I) |det ∂f/∂x| of a flow f, with what the flow is given.
@@ -29,6 +29,18 @@ impl<'a, L: Invertible, B: Backend> Density<'a, L, B> {
     /// The density of `layer` at the parameters `params`.
     pub fn new(layer: &'a L, params: &'a Params<B>, given: Given<'a, B>) -> Self {
         Self { layer, params, given }
+    }
+
+    pub(crate) fn layer(&self) -> &'a L {
+        self.layer
+    }
+
+    pub(crate) fn params(&self) -> &'a Params<B> {
+        self.params
+    }
+
+    pub(crate) fn given(&self) -> Given<'a, B> {
+        self.given
     }
 
     fn call(&self) -> Call<'a, L, B> {
@@ -55,7 +67,8 @@ impl<'a, L: Invertible, B: Backend> Density<'a, L, B> {
 
     /// As many samples as `shape` has, x = f⁻¹(T z) with z standard normal, drawn from (seed, number of the sample).
     ///
-    /// Sample i is the same whatever the batch: `first` counts the samples that were drawn before. The temperature T is 1 for samples
+    /// Sample i is the same whatever the batch: `first` counts the samples that were drawn before. [`draw`](Self::draw) takes many samples
+    /// in passes of bounded memory. The temperature T is 1 for samples
     /// of p; below 1 they gather around its modes and no longer follow p.
     ///
     /// # Errors
@@ -79,52 +92,6 @@ impl<'a, L: Invertible, B: Backend> Density<'a, L, B> {
         Ok(Samples { x: state, log_prob: log_prob.to_f64()? })
     }
 
-    /// Draws `count` samples of the shape of `sample` (batch ignored) in chunks whose inverse pass fits into `budget` bytes, and hands each chunk
-    /// to `each`. Conditions have a batch of one: all samples share them. The samples do not depend on the budget.
-    ///
-    /// # Errors
-    /// Not even one sample fits the budget, a condition with a larger batch, a shape that does not fit, or what `each` returns.
-    pub fn sample_chunked(
-        &self,
-        sample: Shape,
-        count: usize,
-        seed: u64,
-        budget: usize,
-        mut each: impl FnMut(Tensor<B>) -> Result<()>,
-    ) -> Result<()> {
-        if let Some(condition) = self.given.conditions.iter().find(|c| c.shape().batch() != 1) {
-            return Err(Error::shape("condition of chunked samples", "a batch of 1", condition.shape()));
-        }
-        let chunk = self.chunk(sample, count, budget)?;
-        let mut first = 0;
-        while first < count {
-            let batch = chunk.min(count - first);
-            each(self.sample(sample.with_batch(batch), seed, first as u64, 1.0)?)?;
-            first += batch;
-        }
-        Ok(())
-    }
-
-    /// The largest number of samples, at most `count`, whose inverse pass fits into `budget` bytes.
-    ///
-    /// # Errors
-    /// Not even one fits, or the shape does not fit the flow.
-    pub fn chunk(&self, sample: Shape, count: usize, budget: usize) -> Result<usize> {
-        let conditions: Vec<Shape> = self.given.conditions.iter().map(Tensor::shape).collect();
-        let (backend, layout) = (self.params.backend(), self.params.layout());
-        let bytes = |batch: usize| map_bytes(backend, self.layer, layout, Direction::Inverse, sample.with_batch(batch), &conditions);
-        let one = bytes(1)?;
-        if one > budget {
-            return Err(Error::config("budget", format!("expected at least {one} bytes, which one sample takes, got {budget}")));
-        }
-        let (mut fits, mut too_many) = (1, count.max(1) + 1);
-        while fits + 1 < too_many {
-            let middle = fits + (too_many - fits) / 2;
-            if bytes(middle)? <= budget { fits = middle } else { too_many = middle }
-        }
-        Ok(fits)
-    }
-
     /// The layer after which a batch is no longer finite, if there is one; for messages when a density is NaN.
     ///
     /// # Errors
@@ -136,20 +103,31 @@ impl<'a, L: Invertible, B: Backend> Density<'a, L, B> {
     }
 }
 
-/// Standard normal numbers times `temperature`, each sample from a stream of its own.
+/// Standard normal numbers times `temperature`; sample i from stream `first + i` of the seed.
 ///
 /// # Errors
 /// The device has no room.
 pub fn latent<B: Backend>(backend: &B, shape: Shape, seed: u64, first: u64, temperature: f64) -> Result<Tensor<B>> {
-    let mut host = Vec::with_capacity(shape.len());
-    for sample in 0..shape.batch() as u64 {
+    latent_of_streams(backend, shape, seed, |i| first + i as u64, temperature)
+}
+
+/// The same with a stream for each sample; each is drawn by itself, on any thread.
+pub(crate) fn latent_of_streams<B: Backend>(
+    backend: &B,
+    shape: Shape,
+    seed: u64,
+    stream: impl Fn(usize) -> u64 + Sync,
+    temperature: f64,
+) -> Result<Tensor<B>> {
+    let mut host = vec![B::Elem::default(); shape.len()];
+    host.par_chunks_mut(shape.sample_len().max(1)).enumerate().for_each(|(sample, values)| {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(first + sample);
-        host.extend((0..shape.sample_len()).map(|_| {
+        rng.set_stream(stream(sample));
+        for value in values {
             let z: f64 = StandardNormal.sample(&mut rng);
-            B::Elem::from_f64(temperature * z)
-        }));
-    }
+            *value = B::Elem::from_f64(temperature * z);
+        }
+    });
     Tensor::from_slice(backend, shape, &host)
 }
 

@@ -173,7 +173,7 @@ fn net_output<B: Backend>(net: &Net, at: &Inputs<'_, B>, input: Shape) -> Result
 /// A network whose conditions are encoded first, with the gradient to the condition as it was given.
 ///
 /// As a layer it takes the raw condition, encodes it in every call, and trains the encoder with the rest. To draw many samples for one condition,
-/// encode it once ([`encode`](Self::encode)) and call the [`inner`](Self::inner) network with the result.
+/// encode it once: [`draw`](Self::draw) does, or [`encode`](Self::encode) and a call of the [`inner`](Self::inner) network with the result.
 #[derive(Clone, Debug)]
 pub struct Encoded<L> {
     encoder: Pyramid,

@@ -7,6 +7,7 @@
 //! | [`hyperbolic`] | leapfrog networks on two states |
 //! | [`preprocess`] | scale, logit, dequantization |
 //! | [`density`] | log-probabilities, samples, bits per dimension |
+//! | [`sampling`] | many samples in passes of bounded memory |
 //! | [`optim`] | optimizers, schedules, clipping, averages of weights |
 //! | [`train`] | the training loop |
 //! | [`files`] | one file that restores a network; checkpoints |
@@ -22,12 +23,14 @@ pub mod hyperbolic;
 pub mod import;
 pub mod optim;
 pub mod preprocess;
+pub mod sampling;
 pub mod train;
 
 pub use density::{Density, bits_per_dim};
 pub use encoder::{ConditionalGlow, ConditionalGlowConfig, PyramidConfig};
 pub use glow::{Glow, GlowConfig};
 pub use hyperbolic::{Hyperbolic, HyperbolicConfig};
+pub use sampling::{Drawn, Sampling};
 
 /// Keeps the example of the README true.
 #[cfg(doctest)]

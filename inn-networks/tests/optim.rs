@@ -1,7 +1,7 @@
 //! Optimizers against their papers' formulas (those of PyTorch), schedules, clipping, averages.
 
 use inn_core::{Init, Layout, Params, Result, Shape, Tensor};
-use inn_networks::optim::{Average, Decay, Moments, Optimizer, Schedule, add_squared_norm, clip_scale};
+use inn_networks::optim::{Average, Decay, Kept, Moments, Optimizer, Schedule, add_squared_norm, clip_scale};
 use inn_ops::Cpu;
 use std::sync::Arc;
 
@@ -254,4 +254,97 @@ fn average_of_the_weights() {
     for (got, expected) in learning(average.params()).iter().zip(expected) {
         assert!((got - expected).abs() < 1e-12 * expected.abs(), "{got} against {expected}");
     }
+}
+
+/// All rules, with every number of moments, with and without decay.
+fn rules() -> [Optimizer; 7] {
+    let rms = |momentum| Optimizer::RmsProp { smoothing: 0.9, epsilon: 1e-6, momentum };
+    let sgd = |momentum, nesterov| Optimizer::Sgd { momentum, nesterov, weight_decay: 0.1, decay_vectors: false };
+    [Optimizer::adam(), Optimizer::adam_w(0.1), Optimizer::sgd(0.9), sgd(0.0, false), sgd(0.5, true), rms(0.0), rms(0.6)]
+}
+
+/// The whole arena with frozen parameters, moments and average after some steps, taken in one of three ways.
+fn steps(optimizer: Optimizer, way: usize) -> Vec<Vec<f64>> {
+    let mut params = filled(&START);
+    // An average that began elsewhere: it follows frozen parameters as well.
+    let mut average = Average::new(0.9, &Params::zeros(params.backend(), params.layout()).unwrap()).unwrap();
+    let mut moments = Moments::new(optimizer, &params).unwrap();
+    let mut kept = Kept::new(&params, &moments, Some(&average)).unwrap();
+    let state = |params: &Params<Cpu64>, moments: &Moments<Cpu64>, average: &Average<Cpu64>| {
+        [params, average.params()].into_iter().chain(moments.vectors()).map(|v| v.to_flat().unwrap()).collect::<Vec<_>>()
+    };
+    for step in 0..7 {
+        let slopes = std::array::from_fn(|i| slope(learning(&params)[i], i, step));
+        let (gradient, rate) = (filled(&slopes), 0.1 / (1.0 + step as f64));
+        let before = state(&params, &moments, &average);
+        match way {
+            0 => {
+                moments.step(&mut params, &gradient, rate, 0.5).unwrap();
+                average.update(&params).unwrap();
+            }
+            1 => moments.step_averaged(&mut params, &gradient, rate, 0.5, &mut average).unwrap(),
+            _ => {
+                moments.step_keeping(&mut params, &gradient, rate, 0.5, Some(&mut average), &mut kept).unwrap();
+                if step % 3 == 1 {
+                    let after = state(&params, &moments, &average);
+                    kept.restore(&mut params, &mut moments, Some(&mut average)).unwrap();
+                    assert_eq!((moments.steps(), average.updates()), (step as u64, step as u64));
+                    assert_eq!(state(&params, &moments, &average), before);
+                    moments.step_keeping(&mut params, &gradient, rate, 0.5, Some(&mut average), &mut kept).unwrap();
+                    assert_eq!(state(&params, &moments, &average), after);
+                }
+            }
+        }
+    }
+    assert_eq!((moments.steps(), average.updates()), (7, 7));
+    state(&params, &moments, &average)
+}
+
+#[test]
+fn one_pass_or_several_make_the_same_bits() {
+    for optimizer in rules() {
+        let apart = steps(optimizer, 0);
+        assert!(apart == steps(optimizer, 1), "{optimizer:?}");
+        assert!(apart == steps(optimizer, 2), "{optimizer:?}");
+        let frozen = layout().find("frozen").unwrap().range();
+        assert!(apart[1][frozen].iter().all(|v| *v > 1.0 && *v < 5.0), "{:?}", apart[1]);
+    }
+}
+
+#[test]
+fn what_is_kept_has_to_fit() {
+    let mut params = filled(&START);
+    let gradient = params.duplicate().unwrap();
+    let mut moments = Moments::new(Optimizer::adam(), &params).unwrap();
+    let mut average = Average::new(0.9, &params).unwrap();
+    let sgd = Moments::new(Optimizer::sgd(0.9), &params).unwrap();
+    for mut kept in [Kept::new(&params, &moments, None).unwrap(), Kept::new(&params, &sgd, Some(&average)).unwrap()] {
+        let message = moments.step_keeping(&mut params, &gradient, 0.1, 1.0, Some(&mut average), &mut kept).unwrap_err().to_string();
+        assert!(message.contains("2 moments and an average"), "{message}");
+        assert_eq!((moments.steps(), average.updates()), (0, 0));
+    }
+    assert_eq!(learning(&params), START);
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let ((), layout) = Layout::build(|scope| scope.weight("weight", 301, 257, &[], Init::Normal(1.0)).map(drop)).unwrap();
+    let run = |threads: usize| {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| {
+            let cpu = Cpu::<f32>::new();
+            let [mut params, gradient] = [0, 1].map(|seed| Params::init(&cpu, &layout, seed).unwrap());
+            let mut average = Average::new(0.9, &params).unwrap();
+            let mut moments = Moments::new(Optimizer::adam_w(0.1), &params).unwrap();
+            let mut square = Tensor::zeros(&cpu, Shape::per_sample(1)).unwrap();
+            add_squared_norm(&gradient, square.view_mut().update()).unwrap();
+            for _ in 0..3 {
+                moments.step_averaged(&mut params, &gradient, 0.01, 0.7, &mut average).unwrap();
+            }
+            let mut bits = square.to_vec().unwrap();
+            bits.extend([&params, average.params()].into_iter().chain(moments.vectors()).flat_map(|v| v.read().unwrap()));
+            bits.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        })
+    };
+    let one = run(1);
+    assert!(one == run(2) && one == run(7));
 }

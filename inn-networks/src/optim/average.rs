@@ -1,7 +1,7 @@
 //! Exponential moving average of the weights.
 
 use super::kernels;
-use inn_core::{Backend, Error, Params, Result, View};
+use inn_core::{Backend, Error, Params, Result};
 
 /// An exponential moving average of the weights, Polyak & Juditsky 1992: ē += (1 - ρ_t)(θ - ē).
 ///
@@ -38,10 +38,14 @@ impl<B: Backend> Average<B> {
         &self.params
     }
 
-    /// Becomes a copy of another average of the same network.
-    pub(crate) fn assign(&mut self, other: &Self) -> Result<()> {
-        self.updates = other.updates;
-        self.params.assign(&other.params)
+    pub(super) fn params_mut(&mut self) -> &mut Params<B> {
+        &mut self.params
+    }
+
+    /// Back to an earlier state.
+    pub(super) fn restore(&mut self, params: &Params<B>, updates: u64) -> Result<()> {
+        self.updates = updates;
+        self.params.assign(params)
     }
 
     /// How often [`update`](Self::update) was called.
@@ -49,24 +53,35 @@ impl<B: Backend> Average<B> {
         self.updates
     }
 
-    /// Takes the weights after a step into the average.
+    /// What the next update weighs the weights with, 1 - ρ_t; the update counts as done.
+    pub(super) fn advance(&mut self) -> f64 {
+        let t = self.updates as f64;
+        self.updates += 1;
+        1.0 - self.decay.min((1.0 + t) / (10.0 + t))
+    }
+
+    /// Takes the weights after a step into the average. [`Moments::step_averaged`](super::Moments::step_averaged) does so within the step.
     ///
     /// # Errors
     /// `params` belong to another network.
     pub fn update(&mut self, params: &Params<B>) -> Result<()> {
-        if !params.layout().is_compatible(self.params.layout()) {
-            return Err(Error::shape("parameters to average", "the layout that the average was made for", "another one"));
-        }
-        let t = self.updates as f64;
-        self.updates += 1;
+        self.expect(params)?;
+        let weight = self.advance();
         if params.layout().is_empty() {
             return Ok(());
         }
-        let decay = self.decay.min((1.0 + t) / (10.0 + t));
         let backend = params.backend().clone();
-        let source = View::new(params.buffer(), params.flat()?.window())?;
+        let source = params.flat()?;
         let mut target = self.params.flat_mut()?;
         let shape = target.shape();
-        backend.zip(&kernels::Average(1.0 - decay), shape, &[source], &mut [target.update()], &mut [], &mut [])
+        backend.zip(&kernels::Average(weight), shape, &[source], &mut [target.update()], &mut [], &mut [])
+    }
+
+    pub(super) fn expect(&self, params: &Params<B>) -> Result<()> {
+        if params.layout().is_compatible(self.params.layout()) {
+            Ok(())
+        } else {
+            Err(Error::shape("parameters to average", "the layout that the average was made for", "another one"))
+        }
     }
 }

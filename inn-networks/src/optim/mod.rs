@@ -3,7 +3,8 @@
 //! | item | what it is |
 //! |---|---|
 //! | [`Optimizer`] | Adam, AdamW, gradient descent with momentum, RMSProp, as plain data |
-//! | [`Moments`] | the state of an optimizer for one network; [`step`](Moments::step) updates the weights |
+//! | [`Moments`] | the state of an optimizer for one network; [`step`](Moments::step) updates the weights, in one pass with their average |
+//! | [`Kept`] | the state before the last step, to go back to |
 //! | [`Schedule`] | the learning rate as a function of the step: warm-up, then constant, cosine, steps or exponential |
 //! | [`Average`] | exponential moving average of the weights |
 //! | [`add_squared_norm`], [`clip_scale`] | clipping by the global norm of the gradient |
@@ -24,12 +25,14 @@
 
 mod average;
 mod clip;
+mod kept;
 mod kernels;
 mod moments;
 mod schedule;
 
 pub use average::Average;
 pub use clip::{add_squared_norm, clip_scale};
+pub use kept::Kept;
 pub use moments::Moments;
 pub use schedule::{Decay, Schedule};
 
@@ -158,10 +161,10 @@ impl Optimizer {
     }
 
     /// The weight decay and whether it acts on vectors, where there is any.
-    fn decay(&self) -> Option<bool> {
+    fn decay(&self) -> Option<(f64, bool)> {
         match *self {
             Self::AdamW { weight_decay, decay_vectors, .. } | Self::Sgd { weight_decay, decay_vectors, .. } if weight_decay > 0.0 => {
-                Some(decay_vectors)
+                Some((weight_decay, decay_vectors))
             }
             _ => None,
         }

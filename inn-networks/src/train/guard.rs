@@ -5,7 +5,7 @@ use super::objective::Objective;
 use super::options::Options;
 use super::state::{Counters, State};
 use super::step::Selection;
-use crate::optim::Average;
+use crate::optim::Kept;
 use inn_core::{Backend, Direction, Element, Given, Invertible, Model, Params, Result, Trail};
 
 /// The layer, or else the parameter, at which the loss or the gradient of a batch stopped being finite; `grads` is that gradient.
@@ -36,48 +36,27 @@ pub(super) fn first_bad<L: Invertible, B: Backend>(
     Ok(first.map_or_else(|| "the objective".into(), |entry| entry.name().into()))
 }
 
-/// A copy of what an update changes, taken before it: weights, moments, average, counters. It costs their memory once more.
+/// What an update changes, as it was before: weights, moments, average, counters.
 pub(super) struct LastGood<B: Backend> {
-    params: Params<B>,
-    moments: Vec<Params<B>>,
-    moment_steps: u64,
-    average: Option<Average<B>>,
+    kept: Kept<B>,
     counters: Counters,
 }
 
 impl<B: Backend> LastGood<B> {
     pub fn new(params: &Params<B>, state: &State<B>) -> Result<Self> {
-        let mut moments = Vec::new();
-        let moment_steps = state.moments.vectors_to(&mut moments)?;
-        let average = match &state.average {
-            Some(a) => Some(Average::new(a.decay(), a.params())?),
-            None => None,
-        };
-        let mut copy = Self { params: params.duplicate()?, moments, moment_steps, average, counters: state.counters };
-        copy.average_from(state)?;
-        Ok(copy)
+        Ok(Self { kept: Kept::new(params, &state.moments, state.average.as_ref())?, counters: state.counters })
     }
 
-    pub fn keep(&mut self, params: &Params<B>, state: &State<B>) -> Result<()> {
-        self.params.assign(params)?;
-        self.moment_steps = state.moments.vectors_to(&mut self.moments)?;
+    /// Takes a step of the optimizer and keeps the state before it.
+    pub fn step(&mut self, params: &mut Params<B>, state: &mut State<B>, grads: &Params<B>, learning_rate: f64, scale: f64) -> Result<()> {
+        state.moments.step_keeping(params, grads, learning_rate, scale, state.average.as_mut(), &mut self.kept)?;
         self.counters = state.counters;
-        self.average_from(state)
-    }
-
-    fn average_from(&mut self, state: &State<B>) -> Result<()> {
-        match (&mut self.average, &state.average) {
-            (Some(copy), Some(average)) => copy.assign(average),
-            _ => Ok(()),
-        }
+        state.counters.step += 1;
+        Ok(())
     }
 
     pub fn restore(&self, params: &mut Params<B>, state: &mut State<B>) -> Result<()> {
-        params.assign(&self.params)?;
-        state.moments.vectors_from(&self.moments, self.moment_steps)?;
-        if let (Some(average), Some(copy)) = (&mut state.average, &self.average) {
-            average.assign(copy)?;
-        }
+        self.kept.restore(params, &mut state.moments, state.average.as_mut())?;
         state.counters = self.counters;
         state.records.truncate(usize::try_from(self.counters.step).unwrap_or(usize::MAX));
         Ok(())

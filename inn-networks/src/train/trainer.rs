@@ -262,7 +262,11 @@ impl<L: Invertible, B: Backend, O: Objective<L, B>> Trainer<L, B, O> {
         }
         let done = self.state.counters.step;
         let measure = options.drift_every > 0 && done.is_multiple_of(options.drift_every);
-        let Evaluated { loss, norm, drift } = gradient(&self.model, &self.objective, options, selection, measure, grads)?;
+        // One pass for the device, with the drawing of the batch and the norm.
+        let (model, objective) = (&self.model, &self.objective);
+        let elements = selection.indices.len().saturating_mul(selection.data.sample_shape().sample_len()).max(model.layout().len());
+        let work = || gradient(model, objective, options, selection, measure, grads);
+        let Evaluated { loss, norm, drift } = model.backend().enter(elements, work)?;
         if !loss.is_finite() || !norm.is_finite() {
             let what = if loss.is_finite() { "gradient" } else { "loss" };
             let layer = guard::first_bad(&self.model, &self.objective, options, selection, grads)?;
@@ -271,15 +275,11 @@ impl<L: Invertible, B: Backend, O: Objective<L, B>> Trainer<L, B, O> {
             }
             return Ok(Err(Stopped::NonFinite { step: done + 1, what, layer }));
         }
-        match last_good {
-            Some(last_good) => last_good.keep(self.model.params(), &self.state)?,
-            None => *last_good = Some(LastGood::new(self.model.params(), &self.state)?),
-        }
-        self.state.moments.step(self.model.params_mut(), grads, learning_rate, clip_scale(norm, options.clip))?;
-        if let Some(average) = &mut self.state.average {
-            average.update(self.model.params())?;
-        }
-        self.state.counters.step += 1;
+        let last_good = match last_good {
+            Some(last_good) => last_good,
+            none => none.insert(LastGood::new(self.model.params(), &self.state)?),
+        };
+        last_good.step(self.model.params_mut(), &mut self.state, grads, learning_rate, clip_scale(norm, options.clip))?;
         let worst = drift.into_iter().max_by(|a, b| a.relative_error.total_cmp(&b.relative_error));
         if let Some(worst) = worst.as_ref().filter(|worst| worst.relative_error > options.drift_limit) {
             observer.drift(done + 1, worst, options.drift_limit);
