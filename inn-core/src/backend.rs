@@ -7,6 +7,7 @@ use crate::scalar::Element;
 use crate::shape::Shape;
 use crate::stack::{Pointwise, Stack, StackShape};
 use crate::view::{Update, View, ViewMut};
+use crate::wavelet::Wavelet;
 
 /// Whether a primitive overwrites its output or adds to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +104,8 @@ pub enum Squeeze {
     /// Orthonormal Haar lifting: low = (first + second)/sqrt 2, high = (first - second)/sqrt 2 on each axis; output channel
     /// `q' C + c` with q' = b_x in 1D, b_y + 2 b_x in 2D and b_z + 2 b_y + 4 b_x in 3D.
     Haar,
+    /// One level of an orthonormal [`wavelet`](crate::wavelet) transform along each axis; output channel `2^d c + q`, b = 1 in the high band.
+    Wavelet(Wavelet),
 }
 
 impl Squeeze {

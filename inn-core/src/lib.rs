@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`shape`], [`view`], [`tensor`] | shapes as data, windows on buffers, tensors |
 //! | [`backend`], [`kernel`], [`primitive`], [`scalar`] | the primitives of a device, pointwise kernels, number types |
+//! | [`wavelet`] | orthogonal wavelet filters by name |
 //! | [`params`] | parameters, gradients, tangents and moments as one vector with readable names |
 //! | [`layer`], [`conditioner`], [`operator`] | the contracts: invertible layers, the networks inside couplings, linear operators |
 //! | [`stack`] | the convolutions inside a conditioner, as one offer to a backend |
@@ -36,10 +37,11 @@ pub mod traced;
 pub mod trail;
 pub mod verify;
 pub mod view;
+pub mod wavelet;
 
 pub use architecture::Architecture;
 pub use backend::{Backend, Conv, Direction, HostBackend, Squeeze, Write};
-pub use compose::{Chain, Multiscale, On, Reversed, Scale};
+pub use compose::{Chain, Multiscale, Odd, On, Reversed, Scale};
 pub use conditioner::{Conditioner, Saved};
 pub use dual::Dual;
 pub use error::{Error, Result};
@@ -55,6 +57,7 @@ pub use tensor::Tensor;
 pub use traced::Traced;
 pub use trail::{Drift, Trail};
 pub use view::{Access, Update, View, ViewMut};
+pub use wavelet::Wavelet;
 
 /// Keeps the example of the README true.
 #[cfg(doctest)]

@@ -118,6 +118,7 @@ impl Primitive {
             Self::Zip { domain, flops, .. } => domain.len() * flops,
             Self::Conv { w, y, .. } => 2 * y.len() * w.sample_len(),
             Self::Squeeze { squeeze: Squeeze::Haar, x, .. } => 2 * x.rank() * x.len(),
+            Self::Squeeze { squeeze: Squeeze::Wavelet(wavelet), x, .. } => 2 * wavelet.taps().len() * x.rank() * x.len(),
             Self::Reflect { count, x } => 4 * count * x.len(),
             Self::Stack { pass, shape } => {
                 let passes = passes(pass);

@@ -155,6 +155,20 @@ impl<'a, B: Backend> ViewMut<'a, B> {
         Ok(())
     }
 
+    /// Sees the first elements of each sample as another shape, or more of them again: what carrying does. Strides between samples stay.
+    ///
+    /// # Errors
+    /// The shape reaches into the next sample or past the end of the buffer.
+    pub(crate) fn narrow(&mut self, shape: Shape) -> Result<()> {
+        let window = Window { batch_stride: self.window.batch_stride, ..Window::contiguous(shape, self.window.offset) };
+        check_reach::<B>(self.buffer, &window)?;
+        if !window.is_injective() {
+            return Err(Error::shape("view", format!("at most {} elements a sample", window.batch_stride), shape));
+        }
+        self.window = window;
+        Ok(())
+    }
+
     /// The same view, borrowed for a shorter time.
     pub fn reborrow(&mut self) -> ViewMut<'_, B> {
         ViewMut { buffer: self.buffer, window: self.window }

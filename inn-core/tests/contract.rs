@@ -4,7 +4,7 @@ mod toys;
 
 use inn_core::verify::Verify;
 use inn_core::{
-    Along, Call, Chain, Direction, Error, Given, Invertible, Layout, Multiscale, On, Params, Result, Reversed, Scale, Scope, Shape,
+    Along, Call, Chain, Direction, Error, Given, Invertible, Layout, Multiscale, Odd, On, Params, Result, Reversed, Scale, Scope, Shape,
     Squeeze, Tensor,
 };
 use inn_layers::conditioner::SymmetricConfig;
@@ -88,7 +88,7 @@ fn multiscale(scope: &mut Scope<'_>, channels: usize, levels: usize) -> Result<M
         });
         channels /= 2;
     }
-    Ok(Multiscale { rank: 2, scales })
+    Ok(Multiscale { rank: 2, odd: Odd::Refuse, scales })
 }
 
 #[test]

@@ -12,6 +12,7 @@
 //! | [`GlowCoupling`](glow::GlowCoupling), [`GlowStep`] | mixing and affine coupling, with ActNorm | sum |
 //! | [`HyperbolicLayer`](hyperbolic::HyperbolicLayer) | N = 2 Q - P + F(Q) on two lanes | 0 |
 //! | [`SqueezeLanes`](hyperbolic::SqueezeLanes), [`inn_core::Squeeze`] | resolution for channels | 0 |
+//! | [`LearnableSqueeze`] | strided convolution with an orthogonal kernel exp A | 0 |
 //!
 //! Composition (tuples, chains, lanes, scales, reversal) is in [`inn_core::compose`]. The networks inside couplings are in [`conditioner`];
 //! a coupling becomes conditional when its network reads a condition.
@@ -22,11 +23,13 @@ pub mod coupling;
 pub mod glow;
 pub mod householder;
 pub mod hyperbolic;
+pub mod learnable_squeeze;
 
 pub use actnorm::ActNorm;
 pub use coupling::Coupling;
 pub use glow::{GlowStep, StepConfig};
 pub use householder::Householder;
+pub use learnable_squeeze::LearnableSqueeze;
 
 /// Keeps the example of the README true.
 #[cfg(doctest)]

@@ -1,8 +1,9 @@
 //! Conditions that are prepared once: pyramids, and the network that reads them.
 
+use inn_core::compose::carry;
 use inn_core::conditioner::tiles;
 use inn_core::{
-    Architecture, Backend, Conditioner, Direction, Error, Facts, Gradients, Inputs, Invertible, Params, Result, Scope, Setup, Shape,
+    Architecture, Backend, Conditioner, Direction, Error, Facts, Gradients, Inputs, Invertible, Odd, Params, Result, Scope, Setup, Shape,
     Squeeze, Tensor, View, ViewMut,
 };
 use inn_layers::ActNorm;
@@ -35,12 +36,13 @@ impl Default for PyramidConfig {
 /// c_0 = squeeze(ActNorm(condition)),    d_l = N_l(c_l)  (or c_l),    c_{l+1} = squeeze(d_l);    level l reads d_l
 /// ```
 /// Backward, from the cotangents g_l of d_l, for l = L-1 .. 0: g = g_l + unsqueeze of what came from level l + 1, then through N_l; at the end
-/// through ActNorm. Nothing is kept from the forward pass but the d_l: hidden values are recomputed tile by tile.
+/// through ActNorm. Where the network carries odd extents ([`Odd::Carry`]), a squeeze drops the last slice of the condition. Nothing is kept from the forward pass but the d_l: hidden values are recomputed tile by tile.
 #[derive(Clone, Debug)]
 pub struct Pyramid {
     normalize: ActNorm,
     nets: Vec<Option<Net>>,
     squeeze: Option<Squeeze>,
+    odd: Odd,
 }
 
 impl Pyramid {
@@ -51,6 +53,7 @@ impl Pyramid {
         levels: usize,
         rank: usize,
         squeeze: Option<Squeeze>,
+        odd: Odd,
     ) -> Result<(Self, Vec<usize>)> {
         let normalize = ActNorm::new(&mut scope.sub("normalize"), config.channels)?;
         let (mut channels, mut nets, mut widths) = (config.channels, Vec::new(), Vec::new());
@@ -69,15 +72,40 @@ impl Pyramid {
             nets.push(net);
             widths.push(channels);
         }
-        Ok((Self { normalize, nets, squeeze }, widths))
+        Ok((Self { normalize, nets, squeeze, odd }, widths))
     }
 
-    fn squeezed<B: Backend>(&self, backend: &B, dir: Direction, c: Tensor<B>) -> Result<Tensor<B>> {
+    fn squeezed<B: Backend>(&self, backend: &B, c: Tensor<B>) -> Result<Tensor<B>> {
         let Some(squeeze) = self.squeeze else { return Ok(c) };
-        let mut c = c;
-        let shape = squeeze.output(dir, c.shape())?;
-        backend.squeeze(squeeze, dir, &mut c.view_mut())?;
-        c.reshape(shape)
+        let (full, mut c) = (c.shape(), c);
+        let even = self.odd.even(full)?;
+        if even != full {
+            let mut part = Tensor::scratch(backend, even)?;
+            let mut whole = c.view_mut();
+            carry(backend, Direction::Forward, full, &mut whole)?;
+            part.view_mut().assign(backend, whole.view())?;
+            c = part;
+        }
+        backend.squeeze(squeeze, Direction::Forward, &mut c.view_mut())?;
+        c.reshape(squeeze.output(Direction::Forward, even)?)
+    }
+
+    /// The adjoint of [`squeezed`](Self::squeezed), to a condition of shape `full`.
+    fn unsqueezed<B: Backend>(&self, backend: &B, g: Tensor<B>, full: Shape) -> Result<Tensor<B>> {
+        let Some(squeeze) = self.squeeze else { return Ok(g) };
+        let mut g = g;
+        let even = squeeze.output(Direction::Inverse, g.shape())?;
+        backend.squeeze(squeeze, Direction::Inverse, &mut g.view_mut())?;
+        let g = g.reshape(even)?;
+        if even == full {
+            return Ok(g);
+        }
+        let mut whole = Tensor::zeros(backend, full)?;
+        let mut view = whole.view_mut();
+        carry(backend, Direction::Forward, full, &mut view)?;
+        view.assign(backend, g.view())?;
+        carry(backend, Direction::Inverse, full, &mut view)?;
+        Ok(whole)
     }
 
     fn normalized<B: Backend>(&self, at: &Inputs<'_, B>, raw: &Tensor<B>) -> Result<Tensor<B>> {
@@ -93,7 +121,7 @@ impl Pyramid {
         let mut shapes = Vec::with_capacity(self.nets.len());
         for net in &self.nets {
             if let Some(squeeze) = self.squeeze {
-                shape = squeeze.output(Direction::Forward, shape)?;
+                shape = squeeze.output(Direction::Forward, self.odd.even(shape)?)?;
             }
             if let Some(net) = net {
                 shape = net.check(facts, shape)?;
@@ -109,7 +137,7 @@ impl Pyramid {
         let mut current = self.normalized(at, raw)?;
         let mut levels: Vec<Tensor<B>> = Vec::with_capacity(self.nets.len());
         for net in &self.nets {
-            current = self.squeezed(backend, Direction::Forward, current)?;
+            current = self.squeezed(backend, current)?;
             if let Some(net) = net {
                 let mut out = Tensor::scratch(backend, net_output(net, at, current.shape())?)?;
                 for tile in tiles(net, at, current.view(), 0, false)? {
@@ -144,7 +172,7 @@ impl Pyramid {
             }
             if let Some(net) = &self.nets[level] {
                 let source = if level == 0 { self.normalized(at, raw)? } else { levels[level - 1].duplicate()? };
-                let source = self.squeezed(backend, Direction::Forward, source)?;
+                let source = self.squeezed(backend, source)?;
                 let mut gsource = Tensor::zeros(backend, source.shape())?;
                 let mut out = Tensor::scratch(backend, g.shape())?;
                 for tile in tiles(net, at, source.view(), 0, true)? {
@@ -156,7 +184,8 @@ impl Pyramid {
                 }
                 g = gsource;
             }
-            deeper = Some(self.squeezed(backend, Direction::Inverse, g)?);
+            let full = if level == 0 { raw.shape() } else { levels[level - 1].shape() };
+            deeper = Some(self.unsqueezed(backend, g, full)?);
         }
         let Some(mut g) = deeper else { return Ok(()) };
         let mut c = self.normalized(at, raw)?;
@@ -271,7 +300,7 @@ impl Architecture for ConditionalGlowConfig {
 
     fn build(&self, scope: &mut Scope<'_>) -> Result<ConditionalGlow> {
         let flow = &self.flow;
-        let (encoder, widths) = Pyramid::new(&mut scope.sub("condition"), &self.condition, flow.levels, flow.rank, flow.squeeze)?;
+        let (encoder, widths) = Pyramid::new(&mut scope.sub("condition"), &self.condition, flow.levels, flow.rank, flow.squeeze, flow.odd)?;
         let inner = flow.build_conditional(scope, &widths)?;
         Ok(Encoded { encoder, inner })
     }

@@ -1,6 +1,6 @@
 //! Glow.
 
-use inn_core::{Architecture, Chain, Error, Multiscale, Result, Scale, Scope, Squeeze};
+use inn_core::{Architecture, Chain, Error, Multiscale, Odd, Result, Scale, Scope, Squeeze};
 use inn_layers::glow::{GlowStep, StepConfig, glow_step};
 
 /// The multiscale flow of Kingma & Dhariwal 2018 (arXiv:1807.03039): at each level a squeeze, K flow steps, and a split.
@@ -25,6 +25,8 @@ pub struct GlowConfig {
     pub steps: usize,
     /// How each level trades resolution for channels; absent for dense data and for flows at one resolution.
     pub squeeze: Option<Squeeze>,
+    /// What a squeeze does with odd extents.
+    pub odd: Odd,
     /// Whether half of the channels become latent after each level but the last. Without it every level sees all channels.
     pub split: bool,
     /// The flow step.
@@ -34,7 +36,16 @@ pub struct GlowConfig {
 impl Default for GlowConfig {
     /// Three levels of eight steps on colour images, checkerboard squeeze, with splitting.
     fn default() -> Self {
-        Self { channels: 3, rank: 2, levels: 3, steps: 8, squeeze: Some(Squeeze::Checkerboard), split: true, step: StepConfig::default() }
+        Self {
+            channels: 3,
+            rank: 2,
+            levels: 3,
+            steps: 8,
+            squeeze: Some(Squeeze::Checkerboard),
+            odd: Odd::Refuse,
+            split: true,
+            step: StepConfig::default(),
+        }
     }
 }
 
@@ -45,7 +56,7 @@ pub const DISPATCHES_OF_A_STEP: [usize; 3] = [5, 5, 25];
 impl GlowConfig {
     /// A flow on vectors of `channels` values: `steps` flow steps at one level.
     pub fn dense(channels: usize, steps: usize) -> Self {
-        Self { channels, rank: 0, levels: 1, steps, squeeze: None, split: false, step: StepConfig::default() }
+        Self { channels, rank: 0, levels: 1, steps, squeeze: None, split: false, ..Self::default() }
     }
 
     /// Builds the network; level l reads the condition of index l, with `conditions[l]` channels, if there are any.
@@ -72,7 +83,7 @@ impl GlowConfig {
             scales.push(Scale { squeeze: self.squeeze, layer, keep });
             channels = keep;
         }
-        Ok(Multiscale { rank: self.rank, scales })
+        Ok(Multiscale { rank: self.rank, odd: self.odd, scales })
     }
 }
 

@@ -32,7 +32,7 @@ fn check<A: Architecture>(config: &A, shape: Shape, conditions: &[Shape]) {
 }
 
 fn glow(channels: usize, spatial: &[usize], squeeze: Option<Squeeze>, split: bool) -> GlowConfig {
-    GlowConfig { channels, rank: spatial.len(), levels: 2, steps: 2, squeeze, split, step: step() }
+    GlowConfig { channels, rank: spatial.len(), levels: 2, steps: 2, squeeze, split, step: step(), ..GlowConfig::default() }
 }
 
 #[test]

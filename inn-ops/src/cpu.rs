@@ -273,7 +273,7 @@ impl<T: CpuElement> Backend for Cpu<T> {
                 geometry.map_or(0, |g| conv::scratch_bytes::<T>(&g, op, rayon::current_num_threads()))
             }
             Primitive::Stack { pass, ref shape } => stack::scratch_bytes::<T>(pass, shape, rayon::current_num_threads()),
-            Primitive::Squeeze { squeeze, x, .. } => squeeze::scratch_bytes(squeeze, x, size_of::<T>()),
+            Primitive::Squeeze { squeeze, dir, x } => squeeze::scratch_bytes(squeeze, dir, x, size_of::<T>()),
             _ => 0,
         }
     }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`cpu`], [`buffer`] | [`Cpu`], the backend for `f32` and `f64`, and its pool of buffers |
 //! | [`conv`], [`simd`] | convolution and its two adjoints; instruction sets, chosen at run time |
-//! | [`squeeze`] | checkerboard, patch, column and Haar squeezes |
+//! | [`squeeze`], [`wavelet`] | checkerboard, patch, column, Haar and wavelet squeezes |
 //! | [`activation`], [`scale_map`], [`pointwise`] | activations, the scales of couplings, and kernels made of them |
 //! | [`split`], [`loss`] | splitting and concatenating channels; objectives with gradient and Hessian |
 
@@ -23,6 +23,7 @@ pub mod simd;
 pub mod split;
 pub mod squeeze;
 mod stack;
+pub mod wavelet;
 mod zip;
 
 pub use activation::Activation;

@@ -3,6 +3,7 @@
 use crate::cpu::CpuElement;
 use crate::haar::Lift;
 use crate::scratch::with_scratch;
+use crate::wavelet;
 use inn_core::{Direction, Error, Result, Shape, Squeeze, Window};
 use rayon::prelude::*;
 
@@ -22,6 +23,10 @@ pub(crate) fn squeeze<T: CpuElement>(squeeze: Squeeze, dir: Direction, window: W
         return Err(Error::shape("squeeze input", "samples without gaps", format!("{window:?}")));
     }
     if input.is_empty() || squeeze == Squeeze::Column {
+        return Ok(output);
+    }
+    if let Squeeze::Wavelet(wavelet) = squeeze {
+        wavelet::squeeze(wavelet.taps(), dir, output, window, data);
         return Ok(output);
     }
     let len = input.sample_len();
@@ -45,9 +50,10 @@ pub(crate) fn squeeze<T: CpuElement>(squeeze: Squeeze, dir: Direction, window: W
 }
 
 /// Bytes of scratch memory that [`squeeze`] leaves with the threads.
-pub(crate) fn scratch_bytes(squeeze: Squeeze, x: Shape, element: usize) -> usize {
+pub(crate) fn scratch_bytes(squeeze: Squeeze, dir: Direction, x: Shape, element: usize) -> usize {
     match squeeze {
         Squeeze::Column => 0,
+        Squeeze::Wavelet(_) => rayon::current_num_threads().min(x.batch() * x.channels()) * wavelet::scratch_len(dir, x) * element,
         _ => rayon::current_num_threads().min(x.batch()) * x.sample_len() * element,
     }
 }

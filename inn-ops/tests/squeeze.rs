@@ -90,6 +90,7 @@ fn defined(squeeze: Squeeze, large: Shape, x: &[f64], b: usize, channel: usize, 
             }
             sum / 2f64.powf(rank as f64 / 2.0)
         }
+        Squeeze::Wavelet(_) => unreachable!("tests/wavelets.rs"),
     }
 }
 

@@ -1,8 +1,10 @@
 //! Layers made of layers: tuples, lists, named chains, parts of the channels, reversal, scales.
 
+mod carry;
 mod multiscale;
 mod sequence;
 
+pub use carry::{Odd, carry};
 pub use multiscale::{Multiscale, Scale};
 pub use sequence::Chain;
 

@@ -1,5 +1,6 @@
 //! Networks of several scales.
 
+use super::carry::{Odd, carry};
 use crate::backend::{Backend, Direction, Squeeze};
 use crate::error::{Error, Result};
 use crate::layer::{Facts, Gradients, Inputs, Invertible, Setup};
@@ -10,11 +11,13 @@ use crate::view::{View, ViewMut};
 ///
 /// The state keeps its buffer and its shape: the channels that go on are a window, the others simply stay. The latent of a sample is
 /// therefore per sample by construction, in the order [X_L; Z_{L-1}; ...; Z_1] where Z_i left after scale i, and the inverse needs
-/// to know nothing but the shape.
+/// to know nothing but the shape. What becomes of odd extents is a setting, [`Odd`].
 #[derive(Clone, Debug)]
 pub struct Multiscale<L> {
     /// Spatial axes of the data, which the numbers of channels depend on.
     pub rank: usize,
+    /// What becomes of odd extents.
+    pub odd: Odd,
     /// The scales, finest first.
     pub scales: Vec<Scale<L>>,
 }
@@ -85,7 +88,8 @@ impl<L: Invertible> Multiscale<L> {
     }
 }
 
-/// Squeezes views, calls `f`, and unsqueezes them. Both directions of a multiscale network see each scale squeezed.
+/// Squeezes views, calls `f`, and unsqueezes them. Both directions of a multiscale network see each scale squeezed. Odd extents get here only
+/// where they are carried.
 fn squeezed<B: Backend, const N: usize>(
     squeeze: Option<Squeeze>,
     backend: &B,
@@ -93,12 +97,15 @@ fn squeezed<B: Backend, const N: usize>(
     f: impl FnOnce([&mut ViewMut<'_, B>; N]) -> Result<()>,
 ) -> Result<()> {
     let Some(squeeze) = squeeze else { return f(views) };
-    for view in &mut views {
+    let full = views.each_ref().map(|view| view.shape());
+    for (view, full) in views.iter_mut().zip(full) {
+        carry(backend, Direction::Forward, full, view)?;
         backend.squeeze(squeeze, Direction::Forward, view)?;
     }
     f(views.each_mut().map(|view| &mut **view))?;
-    for view in &mut views {
+    for (view, full) in views.iter_mut().zip(full) {
         backend.squeeze(squeeze, Direction::Inverse, view)?;
+        carry(backend, Direction::Inverse, full, view)?;
     }
     Ok(())
 }
@@ -111,7 +118,11 @@ impl<L: Invertible> Invertible for Multiscale<L> {
         let mut shape = input;
         for (i, scale) in self.scales.iter().enumerate() {
             if let Some(squeeze) = scale.squeeze {
-                shape = squeeze.output(Direction::Forward, shape).map_err(|e| too_deep(e, i, self.scales.len(), input))?;
+                shape = self
+                    .odd
+                    .even(shape)
+                    .and_then(|even| squeeze.output(Direction::Forward, even))
+                    .map_err(|e| too_deep(e, i, self, input))?;
             }
             let output = scale.layer.check(dir, facts, shape)?;
             if output != shape {
@@ -171,14 +182,18 @@ fn initialize_scales<L: Invertible, B: Backend>(
     })
 }
 
-/// Says how large an image has to be, where a squeeze said only that its own input was odd.
-fn too_deep(e: Error, scale: usize, scales: usize, input: Shape) -> Error {
+/// Says how large an image has to be, where a squeeze said only that its own input was odd or too small.
+fn too_deep<L>(e: Error, scale: usize, network: &Multiscale<L>, input: Shape) -> Error {
     match e {
-        Error::Shape { .. } if input.rank() > 0 => Error::shape(
-            format!("scale {scale} of {scales}"),
-            format!("spatial extents that are multiples of {}", 1usize.checked_shl(scales as u32).unwrap_or(usize::MAX)),
-            input,
-        ),
+        Error::Shape { .. } if input.rank() > 0 => {
+            let squeezes = network.scales.iter().filter(|scale| scale.squeeze.is_some()).count();
+            let factor = 1usize.checked_shl(squeezes as u32).unwrap_or(usize::MAX);
+            let expected = match network.odd {
+                Odd::Refuse => format!("spatial extents that are multiples of {factor} (or odd extents carried)"),
+                Odd::Carry => format!("spatial extents of at least {factor}"),
+            };
+            Error::shape(format!("scale {scale} of {}", network.scales.len()), expected, input)
+        }
         other => other,
     }
 }

@@ -49,7 +49,7 @@ fn step(scale: ScaleMap, change: impl FnOnce(&mut ResidualConfig)) -> StepConfig
 
 fn glow(channels: usize, rank: usize, levels: usize, steps: usize, split: bool) -> GlowConfig {
     let squeeze = split.then_some(Squeeze::Checkerboard);
-    GlowConfig { channels, rank, levels, steps, squeeze, split, step: step_config(5) }
+    GlowConfig { channels, rank, levels, steps, squeeze, split, step: step_config(5), ..GlowConfig::default() }
 }
 
 fn hyperbolic(channels: usize, rank: usize, layers: &[(Resize, usize)]) -> Subject {
