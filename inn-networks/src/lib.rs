@@ -7,6 +7,7 @@
 //! | [`hyperbolic`] | leapfrog networks on two states |
 //! | [`preprocess`] | scale, logit, dequantization |
 //! | [`density`] | log-probabilities, samples, bits per dimension |
+//! | [`distributions`] | banana, moons, rings and others, with exact densities, to test flows on |
 //! | [`optim`] | optimizers, schedules, clipping, averages of weights |
 //! | [`train`] | the training loop |
 //! | [`files`] | one file that restores a network; checkpoints |
@@ -14,6 +15,7 @@
 //! | [`guide`] | write your own layer |
 
 pub mod density;
+pub mod distributions;
 pub mod encoder;
 pub mod files;
 pub mod glow;
