@@ -171,7 +171,7 @@ impl Target for Arcs {
 
     fn log_density(&self, x: &[f64]) -> f64 {
         let [a, b] = *x else { return f64::NAN };
-        if !(a.is_finite() && b.is_finite()) {
+        if !super::all_finite(x) {
             return f64::NAN;
         }
         let half = 0.5 / (self.deviation * self.deviation);

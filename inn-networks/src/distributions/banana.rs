@@ -46,6 +46,9 @@ impl Target for Banana {
 
     fn log_density(&self, y: &[f64]) -> f64 {
         let [y1, y2] = *y else { return f64::NAN };
+        if !super::all_finite(y) {
+            return f64::NAN;
+        }
         let x1 = self.width * y1;
         let x2 = y2 / self.width - self.bend * (x1 * x1 + self.width * self.width);
         -0.5 * (x1 * x1 + x2 * x2) - (2.0 * PI).ln()

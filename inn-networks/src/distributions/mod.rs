@@ -123,6 +123,10 @@ fn standard_normal(rng: &mut ChaCha8Rng) -> f64 {
     StandardNormal.sample(rng)
 }
 
+fn all_finite(x: &[f64]) -> bool {
+    x.iter().all(|v| v.is_finite())
+}
+
 /// The index of a class drawn with these probabilities.
 fn choose(rng: &mut ChaCha8Rng, probabilities: impl Iterator<Item = f64>) -> usize {
     let u = uniform(rng);

@@ -103,7 +103,7 @@ impl Target for Normal {
 
     fn log_density(&self, x: &[f64]) -> f64 {
         let n = self.mean.len();
-        if x.len() != n {
+        if x.len() != n || !super::all_finite(x) {
             return f64::NAN;
         }
         let mut z = vec![0.0; n];
@@ -179,7 +179,7 @@ impl Target for Mixture {
     }
 
     fn log_density(&self, x: &[f64]) -> f64 {
-        if x.len() != self.dimension() {
+        if x.len() != self.dimension() || !super::all_finite(x) {
             return f64::NAN;
         }
         let terms: Vec<f64> = self.weights.iter().zip(&self.parts).map(|(w, p)| w.ln() + p.log_density(x)).collect();
