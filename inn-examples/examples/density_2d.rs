@@ -44,6 +44,9 @@ struct Args {
     /// Width of the two hidden layers of each coupling's network.
     #[arg(long, default_value_t = 64)]
     hidden: usize,
+    /// Spread of the starting values of the networks' first layers; see `DenseConfig::spread`.
+    #[arg(long, default_value_t = 12.0)]
+    spread: f64,
     /// Samples a step.
     #[arg(long, default_value_t = 256)]
     batch: usize,
@@ -133,7 +136,8 @@ fn run(args: &Args) -> Result<Vec<Figures>> {
 }
 
 fn architecture(args: &Args) -> GlowConfig {
-    let net = NetConfig::Dense(DenseConfig { hidden: vec![args.hidden; 2], activation: Activation::Tanh, ..DenseConfig::default() });
+    let dense = DenseConfig { hidden: vec![args.hidden; 2], activation: Activation::Tanh, spread: Some(args.spread), ..DenseConfig::default() };
+    let net = NetConfig::Dense(dense);
     GlowConfig { step: StepConfig { net, ..StepConfig::default() }, ..GlowConfig::dense(2, args.depth) }
 }
 
@@ -238,7 +242,8 @@ fn tiles(args: &Args, target: &dyn Target, density: &Density<'_, Glow, Device>) 
     for x in samples.slice().chunks_exact(2) {
         let place = |axis: usize| PICTURE as f64 * (f64::from(x[axis]) - region[axis].start) / (region[axis].end - region[axis].start);
         let (column, row) = (place(0), PICTURE as f64 - place(1));
-        if let (0..PICTURE, 0..PICTURE) = (column.floor() as isize as usize, row.floor() as isize as usize) {
+        let inside = 0.0..PICTURE as f64;
+        if inside.contains(&column) && inside.contains(&row) {
             dots[row as usize * PICTURE + column as usize] += 1.0;
         }
     }
