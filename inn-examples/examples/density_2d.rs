@@ -136,7 +136,8 @@ fn run(args: &Args) -> Result<Vec<Figures>> {
 }
 
 fn architecture(args: &Args) -> GlowConfig {
-    let dense = DenseConfig { hidden: vec![args.hidden; 2], activation: Activation::Tanh, spread: Some(args.spread), ..DenseConfig::default() };
+    let dense =
+        DenseConfig { hidden: vec![args.hidden; 2], activation: Activation::Tanh, spread: Some(args.spread), ..DenseConfig::default() };
     let net = NetConfig::Dense(dense);
     GlowConfig { step: StepConfig { net, ..StepConfig::default() }, ..GlowConfig::dense(2, args.depth) }
 }
@@ -259,7 +260,8 @@ mod tests {
     fn a_short_training_writes_its_figures() {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().to_string_lossy().into_owned();
-        let line = ["density_2d", "--targets", "banana", "--steps", "100", "--depth", "2", "--hidden", "8", "--held-out", "2000", "--out", &out];
+        let line =
+            ["density_2d", "--targets", "banana", "--steps", "100", "--depth", "2", "--hidden", "8", "--held-out", "2000", "--out", &out];
         let figures = run(&Args::try_parse_from(line).unwrap()).unwrap();
         assert_eq!(figures.len(), 1);
         assert!(figures[0].nats.is_finite() && figures[0].gap > 0.0, "{figures:?}");

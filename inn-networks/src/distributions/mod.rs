@@ -73,7 +73,7 @@ pub trait Target: Send + Sync {
         let len = count.checked_mul(n).filter(|&len| len <= isize::MAX as usize / 8);
         let len = len.ok_or_else(|| Error::config("count", format!("{count} points of {n} values cannot be addressed")))?;
         let mut values = vec![0.0; len];
-        values.par_chunks_mut(n).enumerate().for_each(|(i, x)| {
+        values.par_chunks_mut(n.max(1)).enumerate().for_each(|(i, x)| {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             rng.set_stream(i as u64);
             self.draw(&mut rng, x);
@@ -93,7 +93,7 @@ pub trait Target: Send + Sync {
         let x = x.as_standard_layout();
         let values = x.as_slice().unwrap_or_default();
         inn_core::tensor::expect_finite("points", values)?;
-        Ok(values.par_chunks(n).map(|x| self.log_density(x)).collect())
+        Ok(values.par_chunks(n.max(1)).map(|x| self.log_density(x)).collect())
     }
 }
 

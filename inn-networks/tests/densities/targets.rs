@@ -86,7 +86,8 @@ fn closed_forms() {
     assert_eq!(Checkerboard::default().log_density(&[-0.5, -1.5]), f64::NEG_INFINITY);
     // Covariances of samples.
     let x = tilted().sample(40_000, 3).unwrap();
-    let covariance = |i: usize, j: usize| x.rows().into_iter().map(|r| (r[i] - [1.0, -2.0][i]) * (r[j] - [1.0, -2.0][j])).sum::<f64>() / 4e4;
+    let covariance =
+        |i: usize, j: usize| x.rows().into_iter().map(|r| (r[i] - [1.0, -2.0][i]) * (r[j] - [1.0, -2.0][j])).sum::<f64>() / 4e4;
     for (i, j, expected) in [(0, 0, 2.0), (0, 1, 1.2), (1, 1, 1.0)] {
         assert!((covariance(i, j) - expected).abs() < 0.05, "{i} {j}: {}", covariance(i, j));
     }

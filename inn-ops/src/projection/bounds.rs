@@ -65,8 +65,7 @@ impl Set for Bounds {
     }
 
     fn excess(&self, _: Shape, x: &[f64]) -> f64 {
-        // A comparison with NaN is false, and the sum stays NaN.
-        let beyond = |(x, (low, high)): (&f64, (f64, f64))| if *x < low { low - x } else if *x > high { x - high } else { x * 0.0 };
+        let beyond = |(x, (low, high)): (&f64, (f64, f64))| if x.is_nan() { f64::NAN } else { (low - x).max(x - high).max(0.0) };
         x.iter().zip(self.pairs(x.len())).map(beyond).fold(0.0, |a, v| if v.is_nan() || v > a { v } else { a })
     }
 }

@@ -21,6 +21,7 @@ pub struct Distances {
 pub fn project<B: HostBackend, S: Set + ?Sized>(set: &S, x: &mut Tensor<B>) -> Result<Solved> {
     let mut projected = vec![B::Elem::default(); x.shape().len()];
     let (_, solved) = each(set, x, &mut projected, |_, p| B::Elem::from_f64(p))?;
+    expect_finite("projection", &projected)?;
     x.slice_mut().copy_from_slice(&projected);
     Ok(solved)
 }
@@ -60,7 +61,7 @@ pub fn excess<B: HostBackend, S: Set + ?Sized>(set: &S, x: &Tensor<B>) -> Result
     set.check(shape)?;
     expect_finite("tensor whose membership is asked", x.slice())?;
     let of = |x: &[B::Elem]| set.excess(shape, &x.iter().map(|v| v.to_f64()).collect::<Vec<_>>());
-    Ok(x.slice().par_chunks(shape.sample_len()).map(of).collect())
+    Ok(x.slice().par_chunks(shape.sample_len().max(1)).map(of).collect())
 }
 
 /// Whether each sample lies in the set: no constraint is exceeded by more than `tolerance`, in its own unit.
@@ -81,7 +82,7 @@ fn each<B: HostBackend, S: Set + ?Sized>(
     out: &mut [B::Elem],
     element: impl Fn(f64, f64) -> B::Elem + Sync,
 ) -> Result<(Vec<f64>, Solved)> {
-    let (shape, n) = (x.shape(), x.shape().sample_len());
+    let (shape, n) = (x.shape(), x.shape().sample_len().max(1));
     set.check(shape)?;
     expect_finite("tensor to project", x.slice())?;
     let one = |x: &[B::Elem], out: &mut [B::Elem]| {

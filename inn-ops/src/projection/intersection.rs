@@ -61,7 +61,7 @@ impl Set for Intersection {
         if let [set] = &self.sets[..] {
             return set.nearest(sample, x);
         }
-        let n = x.len();
+        let n = x.len().max(1);
         let tolerance = self.tolerance * norm(x.iter().copied()).max(1.0);
         let mut corrections = vec![0.0; n * self.sets.len()];
         let mut said = corrections.clone();

@@ -155,6 +155,8 @@ impl Set for TotalVariation {
     /// # Errors
     /// [`Error::Config`]: the tolerance is not reached within `max_iterations`.
     fn nearest(&self, sample: Shape, x: &mut [f64]) -> Result<Solved> {
+        self.check(sample)?;
+        super::expect_len("tensor of bounded variation", sample, x.len())?;
         let grid = Differences::new(sample);
         let (n, axes, r) = (grid.len, grid.axes(), self.radius);
         let mut d = vec![0.0; axes * n];
@@ -198,7 +200,8 @@ impl Set for TotalVariation {
                 let u = || y.iter().zip(x.iter()).map(|(y, x)| y - x);
                 let w = || x.iter().map(|x| (factor - 1.0) * x);
                 let gap = w().zip(u()).map(|(w, u)| w * (0.5 * w - u)).sum::<f64>() + r * largest - dot(&d, &p);
-                residual = (2.0 * gap.max(0.0)).sqrt();
+                // Not below 0 but for rounding; NaN, after an overflow, is no small gap.
+                residual = if gap.is_nan() { f64::INFINITY } else { (2.0 * gap.max(0.0)).sqrt() };
                 if residual <= goal {
                     x.iter_mut().for_each(|x| *x *= factor);
                     channels(x, 1.0);
@@ -218,6 +221,9 @@ impl Set for TotalVariation {
     /// In units of TV.
     fn excess(&self, sample: Shape, x: &[f64]) -> f64 {
         let grid = Differences::new(sample);
+        if x.len() != grid.len {
+            return f64::NAN;
+        }
         let variation = self.of(&grid, x, &mut vec![0.0; grid.axes() * grid.len]);
         if variation.is_nan() { variation } else { (variation - self.radius).max(0.0) }
     }
