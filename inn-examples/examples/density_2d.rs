@@ -32,11 +32,11 @@ use std::time::Instant;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "density_2d")]
 struct Args {
-    /// The distributions; among banana, moons, rings, swirl, pinwheel, mixture, checkerboard.
+    /// The distributions; among banana, moons, rings, three-rings, swirl, pinwheel, mixture, checkerboard.
     #[arg(long, value_delimiter = ',', default_value = "banana,moons,rings")]
     targets: Vec<String>,
     /// Steps of training for each.
-    #[arg(long, default_value_t = 3000)]
+    #[arg(long, default_value_t = 8000)]
     steps: u64,
     /// Flow steps.
     #[arg(long, default_value_t = 12)]
@@ -93,13 +93,14 @@ fn target(name: &str) -> Result<Box<dyn Target>> {
     Ok(match name {
         "banana" => Box::new(Banana::default()),
         "moons" => Box::new(Arcs::two_moons(0.1)?),
-        "rings" => Box::new(Arcs::rings(&[1.0, 2.0, 3.0], 0.15)?),
+        "rings" => Box::new(Arcs::rings(&[1.0, 2.0], 0.2)?),
+        "three-rings" => Box::new(Arcs::rings(&[1.0, 2.0, 3.0], 0.15)?),
         "swirl" => Box::new(Arcs::swirl(0.15)?),
         "pinwheel" => Box::new(Pinwheel::usual()?),
         "mixture" => Box::new(Mixture::on_circle(8, 2.0, 0.2)?),
         "checkerboard" => Box::new(Checkerboard::default()),
         _ => {
-            let known = "banana, moons, rings, swirl, pinwheel, mixture, checkerboard";
+            let known = "banana, moons, rings, three-rings, swirl, pinwheel, mixture, checkerboard";
             return Err(Error::config("targets", format!("expected some of {known}, got {name}")));
         }
     })

@@ -5,8 +5,9 @@
 //! ```text
 //! d(x) = ½ |x - P(x)|²,    P(x) = argmin over p in the set of |x - p|²,    ∇d(x) = x - P(x)
 //! ```
-//! is a loss without labels (Peters, "Point-to-set distance functions for output-constrained neural networks", 2022; Peters & Herrmann 2019,
-//! arXiv:1904.02023, for the sets). The gradient needs no derivative of P: for a convex set d is differentiable everywhere (Moreau 1965), since
+//! is a loss without labels (Peters 2020, "Point-to-set distance functions for weakly supervised segmentation", arXiv:2007.13251; the sets and their
+//! intersections: Peters & Herrmann 2019, arXiv:1902.09699). The gradient needs no derivative of P: for a convex set d is differentiable everywhere
+//! (Moreau 1965), since
 //! |P(x + h) - P(x)| <= |h|.
 //!
 //! | set | of x | P(x) costs |
