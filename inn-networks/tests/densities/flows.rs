@@ -26,8 +26,10 @@ fn coupling<F: Transform>(scope: &mut Scope<'_>, transform: F) -> Result<Couplin
     Ok(Coupling { conditioner, transform, kept: 1..2, moved: 0..1 })
 }
 
+type Steps<F> = (Chain<(Householder, Coupling<Net, F>)>, ActNorm);
+
 /// Two steps of mixing and a coupling, then a scale.
-fn steps<F: Transform>(transform: F) -> impl Fn(&mut Scope<'_>) -> Result<(Chain<(Householder, Coupling<Net, F>)>, ActNorm)> {
+fn steps<F: Transform>(transform: F) -> impl Fn(&mut Scope<'_>) -> Result<Steps<F>> {
     move |scope| {
         let chain = Chain::build(scope, "step", 2, |scope, _| {
             Ok((Householder::new(&mut scope.sub("mix"), 2, 3)?, coupling(&mut scope.sub("coupling"), transform)?))
