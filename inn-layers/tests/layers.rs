@@ -96,7 +96,13 @@ fn additive_coupling_over_every_conditioner_and_split() {
             ..residual()
         }),
         NetConfig::Dense(DenseConfig { hidden: vec![4, 3], activation: SMOOTH, last_gain: 1.0, ..DenseConfig::default() }),
-        NetConfig::Dense(DenseConfig { hidden: vec![4], activation: SMOOTH, last_gain: 1.0, activated_head: true, pixels: None }),
+        NetConfig::Dense(DenseConfig {
+            hidden: vec![4],
+            activation: SMOOTH,
+            last_gain: 1.0,
+            activated_head: true,
+            ..DenseConfig::default()
+        }),
         NetConfig::ResNet(ResNetConfig { hidden: 3, activation: SMOOTH, last_gain: 1.0, ..ResNetConfig::default() }),
     ];
     for net in nets {

@@ -8,6 +8,7 @@
 //! | [`preprocess`] | scale, logit, dequantization |
 //! | [`density`] | log-probabilities, samples, bits per dimension |
 //! | [`sampling`] | many samples in passes of bounded memory |
+//! | [`distributions`] | banana, moons, rings and others, with exact densities, to test flows on |
 //! | [`optim`] | optimizers, schedules, clipping, averages of weights |
 //! | [`train`] | the training loop |
 //! | [`files`] | one file that restores a network; checkpoints |
@@ -15,6 +16,7 @@
 //! | [`guide`] | write your own layer |
 
 pub mod density;
+pub mod distributions;
 pub mod encoder;
 pub mod files;
 pub mod glow;

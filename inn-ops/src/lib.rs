@@ -7,6 +7,7 @@
 //! | [`squeeze`], [`wavelet`] | checkerboard, patch, column, Haar and wavelet squeezes |
 //! | [`activation`], [`scale_map`], [`pointwise`] | activations, the scales of couplings, and kernels made of them |
 //! | [`split`], [`loss`] | splitting and concatenating channels; objectives with gradient and Hessian |
+//! | [`projection`] | projections onto sets, point-to-set distances with gradients |
 
 pub mod activation;
 pub mod buffer;
@@ -16,6 +17,7 @@ mod haar;
 pub mod loss;
 pub mod pointwise;
 mod pool;
+pub mod projection;
 mod reflect;
 pub mod scale_map;
 mod scratch;

@@ -24,12 +24,16 @@ pub struct DenseConfig {
     /// Pixels of a channel, when all channels and pixels of a sample are to be mixed as one long row. Without it each pixel is treated
     /// alike, which for dense data is the same.
     pub pixels: Option<usize>,
+    /// a > 0: the first layer's weights start uniform in (-a, a) and its biases in (-2a, 2a), so that its hidden values bend at many different
+    /// places of an input of about unit size (random features). Inputs of one or two channels need it for fine structure, with a near 10: from
+    /// Glorot's small weights and biases of 0, which are the start without it, all hidden values are nearly the same line.
+    pub spread: Option<f64>,
 }
 
 impl Default for DenseConfig {
     /// Two hidden layers of 64, ReLU, a linear head that starts at zero.
     fn default() -> Self {
-        Self { hidden: vec![64, 64], activation: Activation::default(), activated_head: false, last_gain: 0.0, pixels: None }
+        Self { hidden: vec![64, 64], activation: Activation::default(), activated_head: false, last_gain: 0.0, pixels: None, spread: None }
     }
 }
 
@@ -54,8 +58,13 @@ impl DenseNet {
     /// Declares `layer0`, `layer1`, ... with a weight and a bias each.
     ///
     /// # Errors
-    /// A width of zero.
+    /// A width of zero, a spread that is not positive.
     pub fn new(scope: &mut Scope<'_>, ports: Ports, config: &DenseConfig) -> Result<Self> {
+        if let Some(a) = config.spread
+            && !(a > 0.0 && a.is_finite())
+        {
+            return Err(Error::config("spread", format!("expected a positive number, got {a}")));
+        }
         // A flattened sample has as many channels as values, and no spatial axes.
         let (factor, rank) = config.pixels.map_or((1, ports.rank), |pixels| (pixels, 0));
         let mut widths = vec![ports.inputs * factor];
@@ -67,8 +76,12 @@ impl DenseNet {
             let condition = if i == 0 { ports.condition.map(|(index, channels)| (index, channels * factor)) } else { None };
             let inner = Ports { inputs: pair[0], outputs: pair[1], rank, condition };
             let gain = if i + 2 == widths.len() { config.last_gain } else { 1.0 };
-            let layer = Convolution::new(&mut scope, inner, 1, Conv { stride: 1, padding: 0 }, Init::Glorot { gain })?;
-            layers.push((layer, scope.vector("bias", pair[1], Init::Constant(0.0))?));
+            let (weight, bias) = match config.spread {
+                Some(a) if i == 0 => (Init::Uniform(a), Init::Uniform(2.0 * a)),
+                _ => (Init::Glorot { gain }, Init::Constant(0.0)),
+            };
+            let layer = Convolution::new(&mut scope, inner, 1, Conv { stride: 1, padding: 0 }, weight)?;
+            layers.push((layer, scope.vector("bias", pair[1], bias)?));
         }
         if config.pixels.is_some() && ports.condition.is_some() {
             return Err(Error::config("pixels", "a flattened dense network reads no condition; expected `pixels` to be absent"));
