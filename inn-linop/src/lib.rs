@@ -52,26 +52,35 @@
 
 mod adjoint;
 mod algebra;
+mod blocks;
 mod composed;
 mod diagonal;
 mod dot_test;
 mod gate;
 mod identity;
 mod jacobian;
+mod kronecker;
 mod matrix;
+mod restriction;
 mod scaled;
+pub mod solve;
+mod spectrum;
 mod sum;
 
 pub use adjoint::Adjoint;
 pub use algebra::Algebra;
+pub use blocks::Blocks;
 pub use composed::Composed;
 pub use diagonal::Diagonal;
 pub use dot_test::dot_test;
 pub use identity::Identity;
 pub use inn_core::LinearOperator;
 pub use jacobian::{Jacobian, Map};
+pub use kronecker::Kronecker;
 pub use matrix::Matrix;
+pub use restriction::Restriction;
 pub use scaled::Scaled;
+pub use spectrum::{Ends, Estimate, SpectrumOptions, condition_with_inverse, extreme_singular_values, spectral_norm};
 pub use sum::Sum;
 
 /// Keeps the example of the README true.
