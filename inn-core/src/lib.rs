@@ -13,6 +13,7 @@
 //! | [`compose`] | tuples, chains, lanes, multiscale networks, reversal |
 //! | [`model`] | forward, inverse, backward, JVP and Hessian products of any layer, by value |
 //! | [`dual`], [`traced`], [`memory`] | backends on top of backends: tangents, traces, predictions of memory |
+//! | [`visit`] | the layers of a network, one by one |
 //! | [`trail`] | drift of recomputed states, checkpoints, the first bad layer |
 
 pub mod architecture;
@@ -36,6 +37,7 @@ pub mod traced;
 pub mod trail;
 pub mod verify;
 pub mod view;
+pub mod visit;
 
 pub use architecture::Architecture;
 pub use backend::{Backend, Conv, Direction, HostBackend, Squeeze, Write};
@@ -55,6 +57,7 @@ pub use tensor::Tensor;
 pub use traced::Traced;
 pub use trail::{Drift, Trail};
 pub use view::{Access, Update, View, ViewMut};
+pub use visit::Visitor;
 
 /// Keeps the example of the README true.
 #[cfg(doctest)]

@@ -60,9 +60,7 @@ impl<B: Backend> Restriction<B> {
     fn window(&self, all: Window) -> Window {
         match &self.part {
             Part::Channels(range) => all.channels(range.clone()),
-            Part::Entries(range) => {
-                Window { shape: Shape::flat(range.len()), offset: all.offset + range.start * all.pixel_stride, ..all }
-            }
+            Part::Entries(range) => Window { shape: Shape::flat(range.len()), offset: all.offset + range.start * all.pixel_stride, ..all },
         }
     }
 }

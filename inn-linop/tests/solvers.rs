@@ -251,11 +251,7 @@ fn dense<A: LinearOperator<Device>>(a: &A) -> Vec<f64> {
 #[test]
 fn blocks_are_those_of_matrices() {
     let (a, b, c) = (numbers(6, 1), numbers(4, 2), numbers(9, 3));
-    let grid = Blocks::grid(vec![
-        vec![Some(matrix(2, 3, &a)), Some(matrix(2, 2, &b))],
-        vec![Some(matrix(3, 3, &c)), None],
-    ])
-    .unwrap();
+    let grid = Blocks::grid(vec![vec![Some(matrix(2, 3, &a)), Some(matrix(2, 2, &b))], vec![Some(matrix(3, 3, &c)), None]]).unwrap();
     let mut expected = vec![0.0; 25];
     for i in 0..5 {
         for j in 0..5 {

@@ -14,6 +14,7 @@ use crate::params::Params;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::trail::Trail;
+use crate::visit::Visitor;
 
 /// What a call brings beside the state: nothing by default.
 pub struct Given<'a, B: Backend> {
@@ -254,7 +255,7 @@ impl<'a, L: Invertible, B: Backend> Call<'a, L, B> {
     pub fn push(&self, dir: Direction, x: Tensor<B>, dx: Tensor<B>, along: &Along<'_, B>) -> Result<Tangent<B>> {
         self.check(dir, x.shape())?;
         expect_shape("tangent", x.shape(), dx.shape())?;
-        let pairs = self.pairs(along)?;
+        let pairs = self.pairs(Dual::new(self.backend().clone()), along)?;
         let out = pairs.call(self.layer).map(dir, pairs.dual.tensor(x, dx))?;
         let (state, tangent) = pairs.dual.split(out.state);
         let (logdet, logdet_tangent) = pairs.dual.split(out.logdet);
@@ -277,26 +278,87 @@ impl<'a, L: Invertible, B: Backend> Call<'a, L, B> {
         gl: &Tensor<B>,
         along: &Along<'_, B>,
     ) -> Result<Hessian<B>> {
-        self.check(dir.flip(), y.shape())?;
-        expect_shape("tangent", y.shape(), dy.shape())?;
-        expect_shape("cotangent", y.shape(), gy.shape())?;
-        expect_shape("cotangent of the log-determinant", Shape::per_sample(y.shape().batch()), gl.shape())?;
-        let pairs = self.pairs(along)?;
-        let dual = &pairs.dual;
-        let zero = Tensor::zeros(self.backend(), gy.shape())?;
-        let gl = dual.tensor(gl.duplicate()?, Tensor::zeros(self.backend(), gl.shape())?);
-        let mut grads = Params::zeros(dual, self.theta.layout())?;
-        let pulled = pairs.call(self.layer).pull(dir, dual.tensor(y, dy), dual.tensor(gy, zero), &gl, &mut grads)?;
-        let (state, tangent) = dual.split(pulled.state);
-        let (cotangent, cotangent_tangent) = dual.split(pulled.cotangent);
-        let theta_tangent = Params::zeros(self.backend(), self.theta.layout())?;
-        let theta_tangent = grads.into_tangent(theta_tangent)?;
-        Ok(Hessian { state, tangent, cotangent, cotangent_tangent, theta_tangent })
+        let dgy = Tensor::zeros(self.backend(), gy.shape())?;
+        self.hessian_of(dir, y, dy, gy, dgy, gl, along)
     }
 
-    fn pairs(&self, along: &Along<'_, B>) -> Result<Pairs<'a, B>> {
+    /// The same for an objective Φ(f) + `<gl, logdet>` whose gradient gy = ∂Φ/∂y changes by dgy = (∂²Φ/∂y²) dy along the direction.
+    ///
+    /// # Errors
+    /// A shape that does not fit.
+    pub fn hessian_of(
+        &self,
+        dir: Direction,
+        y: Tensor<B>,
+        dy: Tensor<B>,
+        gy: Tensor<B>,
+        dgy: Tensor<B>,
+        gl: &Tensor<B>,
+        along: &Along<'_, B>,
+    ) -> Result<Hessian<B>> {
+        self.pull_pairs(Dual::new(self.backend().clone()), dir, (y, dy), (gy, dgy), gl, along)
+    }
+
+    /// The Gauss-Newton product of the same objective: Jᵀ dgy and the curvature of the log-determinant's own terms, without the second
+    /// derivatives of what they depend on (see [`Dual`]). In the answer `cotangent` is zero.
+    ///
+    /// # Errors
+    /// A shape that does not fit.
+    pub fn gauss_newton(
+        &self,
+        dir: Direction,
+        y: Tensor<B>,
+        dy: Tensor<B>,
+        dgy: Tensor<B>,
+        gl: &Tensor<B>,
+        along: &Along<'_, B>,
+    ) -> Result<Hessian<B>> {
+        let gy = Tensor::zeros(self.backend(), dgy.shape())?;
+        self.pull_pairs(Dual::gauss_newton(self.backend().clone()), dir, (y, dy), (gy, dgy), gl, along)
+    }
+
+    /// [`pull`](Self::pull) over pairs (value, tangent) of y and of its cotangent.
+    fn pull_pairs<const G: bool>(
+        &self,
+        dual: Dual<B, G>,
+        dir: Direction,
+        y: (Tensor<B>, Tensor<B>),
+        gy: (Tensor<B>, Tensor<B>),
+        gl: &Tensor<B>,
+        along: &Along<'_, B>,
+    ) -> Result<Hessian<B>> {
+        let shape = y.0.shape();
+        self.check(dir.flip(), shape)?;
+        expect_shape("tangent", shape, y.1.shape())?;
+        expect_shape("cotangent", shape, gy.0.shape())?;
+        expect_shape("tangent of the cotangent", shape, gy.1.shape())?;
+        expect_shape("cotangent of the log-determinant", Shape::per_sample(shape.batch()), gl.shape())?;
+        let pairs = self.pairs(dual, along)?;
+        let dual = &pairs.dual;
+        let mut grads = Params::zeros(dual, self.theta.layout())?;
+        let (y, gy, gl) = (dual.tensor(y.0, y.1), dual.tensor(gy.0, gy.1), dual.seed(gl)?);
+        let pulled = pairs.call(self.layer).pull(dir, y, gy, &gl, &mut grads)?;
+        let (state, tangent) = dual.split(pulled.state);
+        let (cotangent, cotangent_tangent) = dual.split(pulled.cotangent);
+        let condition_tangents = pulled.conditions.into_iter().map(|c| dual.split(c).1).collect();
+        let theta_tangent = Params::zeros(self.backend(), self.theta.layout())?;
+        let theta_tangent = grads.into_tangent(theta_tangent)?;
+        Ok(Hessian { state, tangent, cotangent, cotangent_tangent, condition_tangents, theta_tangent })
+    }
+
+    /// Shows the layers of a network to `visitor`, each at its input, in the order of this direction, and returns the mapped state.
+    ///
+    /// # Errors
+    /// A shape that does not fit, and what the visitor returns.
+    pub fn walk<V: Visitor<B>>(&self, dir: Direction, mut x: Tensor<B>, visitor: &mut V) -> Result<Tensor<B>> {
+        let output = self.check(dir, x.shape())?;
+        let batch = x.shape().batch();
+        self.layer.walk("", dir, &self.inputs(batch), &mut x.view_mut(), visitor)?;
+        x.reshape(output)
+    }
+
+    fn pairs<const G: bool>(&self, dual: Dual<B, G>, along: &Along<'_, B>) -> Result<Pairs<'a, B, G>> {
         let backend = self.backend();
-        let dual = Dual::new(backend.clone());
         if !along.conditions.is_empty() && along.conditions.len() != self.given.conditions.len() {
             let expected = format!("{} tensors or none", self.given.conditions.len());
             return Err(Error::shape("tangents of the conditions", expected, along.conditions.len()));
@@ -327,21 +389,23 @@ pub struct Hessian<B: Backend> {
     pub cotangent: Tensor<B>,
     /// Its derivative along the direction.
     pub cotangent_tangent: Tensor<B>,
+    /// The derivative of each condition's gradient along the direction.
+    pub condition_tangents: Vec<Tensor<B>>,
     /// The derivative of the parameters' gradient along the direction.
     pub theta_tangent: Params<B>,
 }
 
 /// What a call over pairs owns.
-struct Pairs<'a, B: Backend> {
-    dual: Dual<B>,
-    theta: Params<Dual<B>>,
-    conditions: Vec<Tensor<Dual<B>>>,
+struct Pairs<'a, B: Backend, const G: bool> {
+    dual: Dual<B, G>,
+    theta: Params<Dual<B, G>>,
+    conditions: Vec<Tensor<Dual<B, G>>>,
     operator: Option<DualOperator<'a, B>>,
 }
 
-impl<B: Backend> Pairs<'_, B> {
-    fn call<'b, L: Invertible>(&'b self, layer: &'b L) -> Call<'b, L, Dual<B>> {
-        let operator = self.operator.as_ref().map(|a| a as &dyn LinearOperator<Dual<B>>);
+impl<B: Backend, const G: bool> Pairs<'_, B, G> {
+    fn call<'b, L: Invertible>(&'b self, layer: &'b L) -> Call<'b, L, Dual<B, G>> {
+        let operator = self.operator.as_ref().map(|a| a as &dyn LinearOperator<Dual<B, G>>);
         Call::new(layer, &self.theta, Given { conditions: &self.conditions, operator, trail: None })
     }
 }
