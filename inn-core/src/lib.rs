@@ -14,6 +14,7 @@
 //! | [`model`] | forward, inverse, backward, JVP and Hessian products of any layer, by value |
 //! | [`dual`], [`traced`], [`memory`] | backends on top of backends: tangents, traces, predictions of memory |
 //! | [`visit`] | the layers of a network, one by one |
+//! | [`terms`] | the scales of a layer, from its log-determinant |
 //! | [`trail`] | drift of recomputed states, checkpoints, the first bad layer |
 
 pub mod architecture;
@@ -33,6 +34,7 @@ pub mod scalar;
 pub mod shape;
 pub mod stack;
 pub mod tensor;
+pub mod terms;
 pub mod traced;
 pub mod trail;
 pub mod verify;
@@ -54,6 +56,7 @@ pub use params::{Init, Layout, Param, Params, Scope};
 pub use scalar::{Element, Scalar};
 pub use shape::{Shape, Window};
 pub use tensor::Tensor;
+pub use terms::LogScales;
 pub use traced::Traced;
 pub use trail::{Drift, Trail};
 pub use view::{Access, Update, View, ViewMut};

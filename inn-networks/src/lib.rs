@@ -7,6 +7,7 @@
 //! | [`hyperbolic`] | leapfrog networks on two states |
 //! | [`preprocess`] | scale, logit, dequantization |
 //! | [`density`] | log-probabilities, samples, bits per dimension |
+//! | [`diagnose`] | what is wrong with a network, layer by layer |
 //! | [`optim`] | optimizers, schedules, clipping, averages of weights |
 //! | [`train`] | the training loop |
 //! | [`files`] | one file that restores a network; checkpoints |
@@ -14,6 +15,7 @@
 //! | [`guide`] | write your own layer |
 
 pub mod density;
+pub mod diagnose;
 pub mod encoder;
 pub mod files;
 pub mod glow;
@@ -21,10 +23,13 @@ pub mod guide;
 pub mod hyperbolic;
 pub mod import;
 pub mod optim;
+#[cfg(feature = "plot")]
+mod picture;
 pub mod preprocess;
 pub mod train;
 
 pub use density::{Density, bits_per_dim};
+pub use diagnose::{Diagnosis, diagnose};
 pub use encoder::{ConditionalGlow, ConditionalGlowConfig, PyramidConfig};
 pub use glow::{Glow, GlowConfig};
 pub use hyperbolic::{Hyperbolic, HyperbolicConfig};

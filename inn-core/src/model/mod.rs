@@ -2,17 +2,20 @@
 
 mod chunks;
 mod owned;
+mod second;
 
 pub use owned::Model;
+pub use second::Hessian;
 
 use crate::backend::{Backend, Direction};
-use crate::dual::{Dual, DualOperator};
+use crate::dual::Dual;
 use crate::error::{Error, Result, expect_shape};
 use crate::layer::{Facts, Gradients, Inputs, Invertible};
 use crate::operator::LinearOperator;
 use crate::params::Params;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
+use crate::terms::{self, LogScales};
 use crate::trail::Trail;
 use crate::visit::Visitor;
 
@@ -139,7 +142,22 @@ impl<'a, L: Invertible, B: Backend> Call<'a, L, B> {
         self.layer.check(dir, Facts { layout: self.theta.layout(), conditions: &conditions, operator }, input)
     }
 
-    fn inputs(&self, batch: usize) -> Inputs<'a, B> {
+    /// The layer.
+    pub fn layer(&self) -> &'a L {
+        self.layer
+    }
+
+    /// What it is given.
+    pub fn given(&self) -> Given<'a, B> {
+        self.given
+    }
+
+    /// The parameters.
+    pub fn params(&self) -> &'a Params<B> {
+        self.theta
+    }
+
+    pub(crate) fn inputs(&self, batch: usize) -> Inputs<'a, B> {
         Inputs {
             theta: self.theta,
             conditions: self.given.conditions,
@@ -262,90 +280,6 @@ impl<'a, L: Invertible, B: Backend> Call<'a, L, B> {
         Ok(Tangent { state, tangent, logdet, logdet_tangent })
     }
 
-    /// The derivative of [`pull`](Self::pull): the Hessian of `<gy, f> + <gl, logdet>` along a direction, exactly.
-    ///
-    /// Takes the output y with its tangent dy (that of the direction in x and θ, see [`push`](Self::push)); gy and gl are held fixed.
-    /// Answers x with its tangent, and the cotangents with theirs.
-    ///
-    /// # Errors
-    /// A shape that does not fit.
-    pub fn hessian(
-        &self,
-        dir: Direction,
-        y: Tensor<B>,
-        dy: Tensor<B>,
-        gy: Tensor<B>,
-        gl: &Tensor<B>,
-        along: &Along<'_, B>,
-    ) -> Result<Hessian<B>> {
-        let dgy = Tensor::zeros(self.backend(), gy.shape())?;
-        self.hessian_of(dir, y, dy, gy, dgy, gl, along)
-    }
-
-    /// The same for an objective Φ(f) + `<gl, logdet>` whose gradient gy = ∂Φ/∂y changes by dgy = (∂²Φ/∂y²) dy along the direction.
-    ///
-    /// # Errors
-    /// A shape that does not fit.
-    pub fn hessian_of(
-        &self,
-        dir: Direction,
-        y: Tensor<B>,
-        dy: Tensor<B>,
-        gy: Tensor<B>,
-        dgy: Tensor<B>,
-        gl: &Tensor<B>,
-        along: &Along<'_, B>,
-    ) -> Result<Hessian<B>> {
-        self.pull_pairs(Dual::new(self.backend().clone()), dir, (y, dy), (gy, dgy), gl, along)
-    }
-
-    /// The Gauss-Newton product of the same objective: Jᵀ dgy and the curvature of the log-determinant's own terms, without the second
-    /// derivatives of what they depend on (see [`Dual`]). In the answer `cotangent` is zero.
-    ///
-    /// # Errors
-    /// A shape that does not fit.
-    pub fn gauss_newton(
-        &self,
-        dir: Direction,
-        y: Tensor<B>,
-        dy: Tensor<B>,
-        dgy: Tensor<B>,
-        gl: &Tensor<B>,
-        along: &Along<'_, B>,
-    ) -> Result<Hessian<B>> {
-        let gy = Tensor::zeros(self.backend(), dgy.shape())?;
-        self.pull_pairs(Dual::gauss_newton(self.backend().clone()), dir, (y, dy), (gy, dgy), gl, along)
-    }
-
-    /// [`pull`](Self::pull) over pairs (value, tangent) of y and of its cotangent.
-    fn pull_pairs<const G: bool>(
-        &self,
-        dual: Dual<B, G>,
-        dir: Direction,
-        y: (Tensor<B>, Tensor<B>),
-        gy: (Tensor<B>, Tensor<B>),
-        gl: &Tensor<B>,
-        along: &Along<'_, B>,
-    ) -> Result<Hessian<B>> {
-        let shape = y.0.shape();
-        self.check(dir.flip(), shape)?;
-        expect_shape("tangent", shape, y.1.shape())?;
-        expect_shape("cotangent", shape, gy.0.shape())?;
-        expect_shape("tangent of the cotangent", shape, gy.1.shape())?;
-        expect_shape("cotangent of the log-determinant", Shape::per_sample(shape.batch()), gl.shape())?;
-        let pairs = self.pairs(dual, along)?;
-        let dual = &pairs.dual;
-        let mut grads = Params::zeros(dual, self.theta.layout())?;
-        let (y, gy, gl) = (dual.tensor(y.0, y.1), dual.tensor(gy.0, gy.1), dual.seed(gl)?);
-        let pulled = pairs.call(self.layer).pull(dir, y, gy, &gl, &mut grads)?;
-        let (state, tangent) = dual.split(pulled.state);
-        let (cotangent, cotangent_tangent) = dual.split(pulled.cotangent);
-        let condition_tangents = pulled.conditions.into_iter().map(|c| dual.split(c).1).collect();
-        let theta_tangent = Params::zeros(self.backend(), self.theta.layout())?;
-        let theta_tangent = grads.into_tangent(theta_tangent)?;
-        Ok(Hessian { state, tangent, cotangent, cotangent_tangent, condition_tangents, theta_tangent })
-    }
-
     /// Shows the layers of a network to `visitor`, each at its input, in the order of this direction, and returns the mapped state.
     ///
     /// # Errors
@@ -357,55 +291,12 @@ impl<'a, L: Invertible, B: Backend> Call<'a, L, B> {
         x.reshape(output)
     }
 
-    fn pairs<const G: bool>(&self, dual: Dual<B, G>, along: &Along<'_, B>) -> Result<Pairs<'a, B, G>> {
-        let backend = self.backend();
-        if !along.conditions.is_empty() && along.conditions.len() != self.given.conditions.len() {
-            let expected = format!("{} tensors or none", self.given.conditions.len());
-            return Err(Error::shape("tangents of the conditions", expected, along.conditions.len()));
-        }
-        let mut conditions = Vec::with_capacity(self.given.conditions.len());
-        for (i, condition) in self.given.conditions.iter().enumerate() {
-            let d = match along.conditions.get(i) {
-                Some(d) => {
-                    expect_shape("tangent of a condition", condition.shape(), d.shape())?;
-                    d.duplicate()?
-                }
-                None => Tensor::zeros(backend, condition.shape())?,
-            };
-            conditions.push(dual.tensor(condition.duplicate()?, d));
-        }
-        let theta = dual.params(self.theta, along.theta)?;
-        Ok(Pairs { dual, theta, conditions, operator: self.given.operator.map(DualOperator) })
-    }
-}
-
-/// A second derivative, see [`Call::hessian`].
-pub struct Hessian<B: Backend> {
-    /// The recovered state.
-    pub state: Tensor<B>,
-    /// Its tangent.
-    pub tangent: Tensor<B>,
-    /// The gradient in the state.
-    pub cotangent: Tensor<B>,
-    /// Its derivative along the direction.
-    pub cotangent_tangent: Tensor<B>,
-    /// The derivative of each condition's gradient along the direction.
-    pub condition_tangents: Vec<Tensor<B>>,
-    /// The derivative of the parameters' gradient along the direction.
-    pub theta_tangent: Params<B>,
-}
-
-/// What a call over pairs owns.
-struct Pairs<'a, B: Backend, const G: bool> {
-    dual: Dual<B, G>,
-    theta: Params<Dual<B, G>>,
-    conditions: Vec<Tensor<Dual<B, G>>>,
-    operator: Option<DualOperator<'a, B>>,
-}
-
-impl<B: Backend, const G: bool> Pairs<'_, B, G> {
-    fn call<'b, L: Invertible>(&'b self, layer: &'b L) -> Call<'b, L, Dual<B, G>> {
-        let operator = self.operator.as_ref().map(|a| a as &dyn LinearOperator<Dual<B, G>>);
-        Call::new(layer, &self.theta, Given { conditions: &self.conditions, operator, trail: None })
+    /// The smallest and largest pointwise term of the log-determinant at `x`; `None` for a map that preserves volume by its construction.
+    /// Waits for the device.
+    ///
+    /// # Errors
+    /// A shape that does not fit.
+    pub fn log_scales(&self, dir: Direction, x: Tensor<B>) -> Result<Option<LogScales>> {
+        terms::log_scales(self.layer, self.theta, self.given, dir, x)
     }
 }
