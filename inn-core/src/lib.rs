@@ -50,7 +50,7 @@ pub use error::{Error, Result};
 pub use kernel::Kernel;
 pub use layer::{Facts, Gradients, Inputs, Invertible, Setup};
 pub use memory::{Memory, gradient_memory, map_bytes, peak_bytes};
-pub use model::{Along, Call, Given, Mapped, Model, Pulled, Tangent};
+pub use model::{Along, Call, Given, Mapped, Model, NetCall, Pulled, Tangent};
 pub use operator::LinearOperator;
 pub use params::{Init, Layout, Param, Params, Scope};
 pub use scalar::{Element, Scalar};

@@ -10,6 +10,7 @@
 //! | [`Blocks`], [`BlockDiagonal`] | matrices of operators: rows, columns, diagonals, grids; the diagonal blocks of one operator |
 //! | [`Kronecker`], [`Restriction`] | A along channels and C along pixels; parts of a vector |
 //! | [`Jacobian`] | ∂f/∂x, ∂f/∂θ, ∂f/∂c or several, of a layer's forward or inverse [`Map`] |
+//! | [`NetJacobian`] | the same of a conditioner, which need not be invertible |
 //! | [`Hessian`], [`GaussNewton`] | second derivatives of an [`Objective`] of a map: exact, or without those of the map |
 //! | [`LogdetBlocks`] | Gauss-Newton of the log-determinant, layer by layer |
 //!
@@ -84,7 +85,7 @@ pub use diagonal::Diagonal;
 pub use dot_test::dot_test;
 pub use identity::Identity;
 pub use inn_core::LinearOperator;
-pub use jacobian::{By, Curvature, GaussNewton, Hessian, Jacobian, LogdetBlocks, Map, Objective};
+pub use jacobian::{By, Curvature, GaussNewton, Hessian, Jacobian, LogdetBlocks, Map, NetJacobian, Objective};
 pub use kronecker::Kronecker;
 pub use matrix::Matrix;
 pub use restriction::Restriction;

@@ -1,9 +1,11 @@
 //! The public face of a layer or network: every mode, by value.
 
 mod chunks;
+mod net;
 mod owned;
 mod second;
 
+pub use net::{NetCall, NetPulled};
 pub use owned::Model;
 pub use second::Hessian;
 
@@ -273,7 +275,7 @@ impl<'a, L: Invertible, B: Backend> Call<'a, L, B> {
     pub fn push(&self, dir: Direction, x: Tensor<B>, dx: Tensor<B>, along: &Along<'_, B>) -> Result<Tangent<B>> {
         self.check(dir, x.shape())?;
         expect_shape("tangent", x.shape(), dx.shape())?;
-        let pairs = self.pairs(Dual::new(self.backend().clone()), along)?;
+        let pairs = second::dual_inputs(Dual::new(self.backend().clone()), self.theta, self.given, along)?;
         let out = pairs.call(self.layer).map(dir, pairs.dual.tensor(x, dx))?;
         let (state, tangent) = pairs.dual.split(out.state);
         let (logdet, logdet_tangent) = pairs.dual.split(out.logdet);

@@ -82,7 +82,7 @@ impl<'a, L: Invertible, B: Backend> Call<'a, L, B> {
         expect_shape("cotangent", shape, gy.0.shape())?;
         expect_shape("tangent of the cotangent", shape, gy.1.shape())?;
         expect_shape("cotangent of the log-determinant", Shape::per_sample(shape.batch()), gl.shape())?;
-        let pairs = self.pairs(dual, along)?;
+        let pairs = dual_inputs(dual, self.theta, self.given, along)?;
         let dual = &pairs.dual;
         let mut grads = Params::zeros(dual, self.theta.layout())?;
         let (y, gy, gl) = (dual.tensor(y.0, y.1), dual.tensor(gy.0, gy.1), dual.seed(gl)?);
@@ -93,27 +93,6 @@ impl<'a, L: Invertible, B: Backend> Call<'a, L, B> {
         let theta_tangent = Params::zeros(self.backend(), self.theta.layout())?;
         let theta_tangent = grads.into_tangent(theta_tangent)?;
         Ok(Hessian { state, tangent, cotangent, cotangent_tangent, condition_tangents, theta_tangent })
-    }
-
-    pub(super) fn pairs<const G: bool>(&self, dual: Dual<B, G>, along: &Along<'_, B>) -> Result<Pairs<'a, B, G>> {
-        let backend = self.backend();
-        if !along.conditions.is_empty() && along.conditions.len() != self.given.conditions.len() {
-            let expected = format!("{} tensors or none", self.given.conditions.len());
-            return Err(Error::shape("tangents of the conditions", expected, along.conditions.len()));
-        }
-        let mut conditions = Vec::with_capacity(self.given.conditions.len());
-        for (i, condition) in self.given.conditions.iter().enumerate() {
-            let d = match along.conditions.get(i) {
-                Some(d) => {
-                    expect_shape("tangent of a condition", condition.shape(), d.shape())?;
-                    d.duplicate()?
-                }
-                None => Tensor::zeros(backend, condition.shape())?,
-            };
-            conditions.push(dual.tensor(condition.duplicate()?, d));
-        }
-        let theta = dual.params(self.theta, along.theta)?;
-        Ok(Pairs { dual, theta, conditions, operator: self.given.operator.map(DualOperator) })
     }
 }
 
@@ -136,9 +115,9 @@ pub struct Hessian<B: Backend> {
 /// What a call over pairs owns.
 pub(super) struct Pairs<'a, B: Backend, const G: bool> {
     pub dual: Dual<B, G>,
-    theta: Params<Dual<B, G>>,
-    conditions: Vec<Tensor<Dual<B, G>>>,
-    operator: Option<DualOperator<'a, B>>,
+    pub theta: Params<Dual<B, G>>,
+    pub conditions: Vec<Tensor<Dual<B, G>>>,
+    pub operator: Option<DualOperator<'a, B>>,
 }
 
 impl<B: Backend, const G: bool> Pairs<'_, B, G> {
@@ -146,4 +125,31 @@ impl<B: Backend, const G: bool> Pairs<'_, B, G> {
         let operator = self.operator.as_ref().map(|a| a as &dyn LinearOperator<Dual<B, G>>);
         Call::new(layer, &self.theta, Given { conditions: &self.conditions, operator, trail: None })
     }
+}
+
+/// What is given, with its tangents along a direction.
+pub(super) fn dual_inputs<'a, B: Backend, const G: bool>(
+    dual: Dual<B, G>,
+    theta: &Params<B>,
+    given: Given<'a, B>,
+    along: &Along<'_, B>,
+) -> Result<Pairs<'a, B, G>> {
+    let backend = theta.backend();
+    if !along.conditions.is_empty() && along.conditions.len() != given.conditions.len() {
+        let expected = format!("{} tensors or none", given.conditions.len());
+        return Err(Error::shape("tangents of the conditions", expected, along.conditions.len()));
+    }
+    let mut conditions = Vec::with_capacity(given.conditions.len());
+    for (i, condition) in given.conditions.iter().enumerate() {
+        let d = match along.conditions.get(i) {
+            Some(d) => {
+                expect_shape("tangent of a condition", condition.shape(), d.shape())?;
+                d.duplicate()?
+            }
+            None => Tensor::zeros(backend, condition.shape())?,
+        };
+        conditions.push(dual.tensor(condition.duplicate()?, d));
+    }
+    let theta = dual.params(theta, along.theta)?;
+    Ok(Pairs { dual, theta, conditions, operator: given.operator.map(DualOperator) })
 }

@@ -4,12 +4,14 @@ mod curvature;
 mod flat;
 mod local;
 mod map;
+mod net;
 mod objective;
 mod variables;
 
 pub use curvature::{Curvature, GaussNewton, Hessian};
 pub use local::LogdetBlocks;
 pub use map::Map;
+pub use net::NetJacobian;
 pub use objective::Objective;
 pub use variables::By;
 
@@ -106,7 +108,7 @@ impl<'a, L: Invertible, B: Backend> Jacobian<'a, L, B> {
     /// A shape that does not fit the layer; nothing to differentiate by; a condition that several samples share.
     pub fn by(map: Map<'a, L, B>, by: By, x: Tensor<B>) -> Result<Self> {
         let y = map.call().map(map.direction, x.duplicate()?)?;
-        let variables = Variables::new(&map, by, x.shape())?;
+        let variables = Variables::new(&map.layer.name(), map.theta, map.given, by, x.shape())?;
         let domain = variables.shape(by);
         let output = y.state.shape();
         let range = if map.logdet { Shape::flat(output.len() + output.batch()) } else { output };

@@ -1,12 +1,11 @@
 //! What a map is differentiated by, as one vector.
 
 use super::flat;
-use super::map::Map;
 use crate::gate::put;
-use inn_core::{Along, Backend, Error, Invertible, Layout, Params, Result, Shape, Tensor, View, ViewMut, Write};
+use inn_core::{Along, Backend, Error, Given, Layout, Params, Result, Shape, Tensor, View, ViewMut, Write};
 use std::sync::Arc;
 
-/// What a [`Map`] is differentiated by.
+/// What a [`Map`](crate::Map) is differentiated by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum By {
@@ -52,12 +51,13 @@ impl<B: Backend> Tangents<B> {
 }
 
 impl Variables {
-    pub fn new<L: Invertible, B: Backend>(map: &Map<'_, L, B>, by: By, x: Shape) -> Result<Self> {
-        let layout = map.theta.layout().clone();
-        let conditions: Vec<Shape> = map.given.conditions.iter().map(Tensor::shape).collect();
+    /// Of `name`, which has the parameters `theta` and is given `given`, at a state of shape x.
+    pub fn new<B: Backend>(name: &str, theta: &Params<B>, given: Given<'_, B>, by: By, x: Shape) -> Result<Self> {
+        let layout = theta.layout().clone();
+        let conditions: Vec<Shape> = given.conditions.iter().map(Tensor::shape).collect();
         let theta = || (Part::Parameters, Shape::flat(layout.len()));
         let condition = |i: usize| -> Result<(Part, Shape)> {
-            let shape = *conditions.get(i).ok_or_else(|| Error::Missing { layer: map.layer.name(), what: format!("condition {i}") })?;
+            let shape = *conditions.get(i).ok_or_else(|| Error::Missing { layer: name.to_owned(), what: format!("condition {i}") })?;
             if shape.batch() != x.batch() {
                 let expected = format!("a batch of {}; a condition shared by all samples has no gradient", x.batch());
                 return Err(Error::shape(format!("condition {i}"), expected, shape));
@@ -81,7 +81,7 @@ impl Variables {
         parts.retain(|(_, shape)| !shape.is_empty());
         if parts.is_empty() {
             let (of, none) = if by == By::Conditions { ("conditions", "none") } else { ("parameters", "0") };
-            return Err(Error::shape(format!("{of} of {}", map.layer.name()), "at least one", none));
+            return Err(Error::shape(format!("{of} of {}", name), "at least one", none));
         }
         Ok(Self { parts, state: x, conditions, layout })
     }
