@@ -9,7 +9,7 @@ use crate::primitive::Primitive;
 use crate::scalar::{Pair, Scalar};
 use crate::shape::{Shape, Window};
 use crate::tensor::Tensor;
-use crate::view::{Update, View, ViewMut};
+use crate::view::{Access, Update, View, ViewMut};
 
 /// A backend whose buffers hold values and tangents, over any other backend.
 ///
@@ -26,7 +26,8 @@ use crate::view::{Update, View, ViewMut};
 /// Gauss-Newton keeps the first sum. `Dual<B, true>` computes it with the layers as they are: `pull` runs with cotangents whose values
 /// are zero and whose tangents are not, so that every primitive propagates them linearly. Only the cotangent λ of the log-determinant
 /// has a value. A kernel that reads it writes the tangents of its result with λ, h''(r) dr λ among them, and the values without: what
-/// would go on to D²r is cut off where the kernel ends.
+/// would go on to D²r is cut off where the kernel ends. A λ that a layer sends through a convolution first is not followed; its curvature
+/// counts as zero.
 #[derive(Clone, Debug)]
 pub struct Dual<B, const GAUSS_NEWTON: bool = false> {
     inner: B,
@@ -266,13 +267,20 @@ impl<B: Backend, const GAUSS_NEWTON: bool> Backend for Dual<B, GAUSS_NEWTON> {
         sample_sums: &mut [Update<'_, Self>],
     ) -> Result<()> {
         let reads = read.iter().map(value).chain(read.iter().map(tangent)).collect::<Result<Vec<_>>>()?;
-        let (mut update, mut channels, mut samples) = (split_updates(update), split_updates(channel_sums), split_updates(sample_sums));
+        let mut seeds = 0u32;
         if GAUSS_NEWTON {
-            let seeds = read.iter().enumerate().filter(|(_, x)| x.buffer().seed).fold(0u32, |seeds, (i, _)| seeds | 1 << i);
-            if seeds != 0 {
-                let kernel = OnSeeds { kernel: OnPairs(*kernel), seeds };
-                return self.inner.zip(&kernel, domain, &reads, &mut update, &mut channels, &mut samples);
+            seeds = read.iter().enumerate().filter(|(_, x)| x.buffer().seed).fold(0, |seeds, (i, _)| seeds | 1 << i);
+            let all = !read.is_empty() && seeds.count_ones() as usize == read.len();
+            if all && update.iter().all(|u| u.access() == Access::Write) {
+                // What is made of λ alone, its sum for example, is such a cotangent itself.
+                update.iter_mut().chain(channel_sums.iter_mut()).chain(sample_sums.iter_mut()).for_each(|u| u.buffer_mut().seed = true);
+                seeds = 0;
             }
+        }
+        let (mut update, mut channels, mut samples) = (split_updates(update), split_updates(channel_sums), split_updates(sample_sums));
+        if GAUSS_NEWTON && seeds != 0 {
+            let kernel = OnSeeds { kernel: OnPairs(*kernel), seeds };
+            return self.inner.zip(&kernel, domain, &reads, &mut update, &mut channels, &mut samples);
         }
         self.inner.zip(&OnPairs(*kernel), domain, &reads, &mut update, &mut channels, &mut samples)
     }

@@ -12,13 +12,14 @@ use inn_networks::diagnose::{Fault, Options, Stage};
 use inn_networks::{ConditionalGlowConfig, Diagnosis, Glow, GlowConfig, PyramidConfig, diagnose};
 use inn_ops::{Cpu, ScaleMap};
 
-type Device<T> = Cpu<T>;
+/// One number type in all tests: what is built for it is most of the time they take.
+type Device = Cpu<f32>;
 
 fn number(i: usize) -> f64 {
     ((i * 7919 + 13) % 1009) as f64 / 504.0 - 1.0
 }
 
-fn data<B: Backend>(backend: &B, shape: Shape) -> Tensor<B> {
+fn data(backend: &Device, shape: Shape) -> Tensor<Device> {
     let values: Vec<f64> = (0..shape.len()).map(number).collect();
     Tensor::from_f64(backend, shape, &values).unwrap()
 }
@@ -28,12 +29,12 @@ fn config(scale: ScaleMap) -> GlowConfig {
     GlowConfig { step: StepConfig { net, scale, ..StepConfig::default() }, ..GlowConfig::dense(4, 3) }
 }
 
-fn flow<B: Backend>(backend: &B) -> Model<Glow, B> {
+fn flow(backend: &Device) -> Model<Glow, Device> {
     config(ScaleMap::default()).model(backend, 1).unwrap()
 }
 
 /// Changes the values of one parameter.
-fn plant<L: Invertible, B: Backend>(model: &mut Model<L, B>, name: impl Fn(&str) -> bool, change: impl Fn(&mut [f64])) -> String {
+fn plant<L: Invertible>(model: &mut Model<L, Device>, name: impl Fn(&str) -> bool, change: impl Fn(&mut [f64])) -> String {
     let mut flat = model.params().to_flat().unwrap();
     let entry = model.layout().entries().iter().rfind(|e| name(e.name())).unwrap().clone();
     change(&mut flat[entry.range()]);
@@ -42,13 +43,13 @@ fn plant<L: Invertible, B: Backend>(model: &mut Model<L, B>, name: impl Fn(&str)
     entry.name().to_owned()
 }
 
-fn look<L: Invertible, B: Backend>(model: &Model<L, B>) -> Diagnosis {
+fn look<L: Invertible>(model: &Model<L, Device>) -> Diagnosis {
     diagnose(&model.call(), data(model.backend(), Shape::rows(3, 4)), &Options::default()).unwrap()
 }
 
 #[test]
 fn a_healthy_flow() {
-    let model = flow(&Device::<f64>::poisoned());
+    let model = flow(&Device::poisoned());
     let diagnosis = look(&model);
     assert!(diagnosis.is_healthy() && diagnosis.culprit().is_none(), "{diagnosis}");
     let paths: Vec<&str> = diagnosis.layers.iter().map(|l| l.path.as_str()).collect();
@@ -57,16 +58,16 @@ fn a_healthy_flow() {
     // The parts of the log-determinant add up to the whole.
     let whole = model.forward(data(model.backend(), Shape::rows(3, 4))).unwrap().logdet.to_f64().unwrap();
     let sum: f64 = diagnosis.layers.iter().map(|l| l.logdet.unwrap()).sum();
-    assert!((sum - whole.iter().sum::<f64>() / 3.0).abs() < 1e-12 && (diagnosis.logdet.unwrap() - sum).abs() < 1e-12);
-    assert!(diagnosis.round_trip.unwrap() < 1e-13);
+    assert!((sum - whole.iter().sum::<f64>() / 3.0).abs() < 1e-5 && (diagnosis.logdet.unwrap() - sum).abs() < 1e-5);
+    assert!(diagnosis.round_trip.unwrap() < 1e-5);
     // A mixing is orthogonal, a normalization that is the identity has scale 1.
     let mix = &diagnosis.layers[1];
-    assert!((mix.condition.unwrap() - 1.0).abs() < 1e-10 && (mix.gain.unwrap() - 1.0).abs() < 1e-12 && mix.scale.is_none());
+    assert!((mix.condition.unwrap() - 1.0).abs() < 1e-5 && (mix.gain.unwrap() - 1.0).abs() < 1e-5 && mix.scale.is_none());
     let scale = diagnosis.layers[0].scale.unwrap();
-    assert!((scale.smallest - 1.0).abs() < 1e-12 && (scale.largest - 1.0).abs() < 1e-12);
+    assert!((scale.smallest - 1.0).abs() < 1e-6 && (scale.largest - 1.0).abs() < 1e-6);
     // The table and the file.
     let text = diagnosis.to_string();
-    assert!(paths.iter().all(|p| text.contains(p)) && text.contains("nothing found") && text.contains("forward f64"));
+    assert!(paths.iter().all(|p| text.contains(p)) && text.contains("nothing found") && text.contains("forward f32"));
     let json = serde_json::to_string(&diagnosis).unwrap();
     assert_eq!(serde_json::from_str::<Diagnosis>(&json).unwrap(), diagnosis);
     // The other way the layers come in the other order.
@@ -77,11 +78,11 @@ fn a_healthy_flow() {
 
 #[test]
 fn scales_and_singular_values_are_those_of_the_layer() {
-    let mut model = Model::build(&Device::<f64>::poisoned(), 0, |scope| ActNorm::new(scope, 4)).unwrap();
+    let mut model = Model::build(&Device::poisoned(), 0, |scope| ActNorm::new(scope, 4)).unwrap();
     plant(&mut model, |n| n == "scale", |s| s.copy_from_slice(&[0.5, -3.0, 2.0, 1.0]));
     let layer = &look(&model).layers[0];
     let (scale, sigma) = (layer.scale.unwrap(), layer.singular_values.unwrap());
-    assert!((scale.smallest - 0.5).abs() < 1e-12 && (scale.largest - 3.0).abs() < 1e-12);
+    assert!((scale.smallest - 0.5).abs() < 1e-6 && (scale.largest - 3.0).abs() < 1e-6);
     assert_eq!(layer.scale_channels, Some((0, 1)));
     assert!((sigma.smallest - 0.5).abs() < 1e-3 && (sigma.largest - 3.0).abs() < 1e-3, "{sigma:?}");
     assert!((layer.condition.unwrap() - 6.0).abs() < 0.02);
@@ -89,7 +90,7 @@ fn scales_and_singular_values_are_those_of_the_layer() {
 
 #[test]
 fn a_huge_scale() {
-    let mut model = flow(&Device::<f32>::new());
+    let mut model = flow(&Device::new());
     plant(&mut model, |n| n == "level0.step1.actnorm.scale", |s| s[2] = 4e7);
     let diagnosis = look(&model);
     assert_eq!(diagnosis.culprit(), Some("level0.step1[0]"), "{diagnosis}");
@@ -104,7 +105,7 @@ fn a_huge_scale() {
 
 #[test]
 fn a_scale_that_overflows() {
-    let mut model = flow(&Device::<f32>::new());
+    let mut model = flow(&Device::new());
     plant(&mut model, |n| n == "level0.step1.actnorm.scale", |s| s[1] = 1e39);
     // 1e39 is no f32: the parameter itself is infinite.
     let diagnosis = look(&model);
@@ -119,7 +120,7 @@ fn a_scale_that_overflows() {
 
 #[test]
 fn a_parameter_that_is_not_a_number() {
-    let mut model = flow(&Device::<f32>::new());
+    let mut model = flow(&Device::new());
     let name = plant(&mut model, |n| n.starts_with("level0.step2.coupling") && n.ends_with("weight"), |w| w[3] = f64::NAN);
     let diagnosis = look(&model);
     assert_eq!(diagnosis.culprit(), Some("level0.step2[2]"), "{diagnosis}");
@@ -135,7 +136,7 @@ fn a_parameter_that_is_not_a_number() {
 
 #[test]
 fn data_that_are_not_numbers() {
-    let model = flow(&Device::<f64>::poisoned());
+    let model = flow(&Device::poisoned());
     let mut values: Vec<f64> = (0..12).map(number).collect();
     values[7] = f64::INFINITY;
     let x = Tensor::from_f64(model.backend(), Shape::rows(3, 4), &values).unwrap();
@@ -150,7 +151,7 @@ fn data_that_are_not_numbers() {
 /// PEERS.md B.1: sigmoid scales near zero, harmless forward, explode backward.
 #[test]
 fn a_coupling_whose_scale_vanishes() {
-    let mut model = config(ScaleMap::Sigmoid { low: 0.0, high: 1.0 }).model(&Device::<f32>::new(), 1).unwrap();
+    let mut model = config(ScaleMap::Sigmoid { low: 0.0, high: 1.0 }).model(&Device::new(), 1).unwrap();
     plant(&mut model, |n| n.starts_with("level0.step1.coupling") && n.ends_with("bias"), |b| b[0] = -18.0);
     let diagnosis = look(&model);
     assert_eq!((diagnosis.culprit(), diagnosis.findings[0].fault), (Some("level0.step1[2]"), Fault::SmallScale), "{diagnosis}");
@@ -224,7 +225,7 @@ impl Invertible for Free {
 /// PEERS.md B.3: a free 1x1 convolution that became nearly singular.
 #[test]
 fn a_mixing_that_is_nearly_singular() {
-    let build = |cpu: &Device<f32>| {
+    let build = |cpu: &Device| {
         Model::build(cpu, 1, |scope| Chain::build(scope, "mix", 4, |scope, _| Ok(Free(scope.vector("matrix", 4, Init::Uniform(1.0))?))))
             .unwrap()
     };
@@ -248,7 +249,7 @@ fn a_mixing_that_is_nearly_singular() {
 
 #[test]
 fn errors_that_add_up_are_of_the_network() {
-    let mut model = flow(&Device::<f32>::new());
+    let mut model = flow(&Device::new());
     for i in 0..3 {
         let name = format!("level0.step{i}.actnorm.scale");
         plant(&mut model, |n| n == name, |s| s.copy_from_slice(&[1.0, 600.0, 1.0, 1.0 / 600.0]));
@@ -268,7 +269,7 @@ fn conditional_and_multiscale_networks() {
     let step = StepConfig { net: net.clone(), ..StepConfig::default() };
     let flow = GlowConfig { channels: 1, levels: 2, steps: 1, step, ..GlowConfig::default() };
     let config = ConditionalGlowConfig { flow, condition: PyramidConfig { channels: 2, net: Some(net), features: 3 } };
-    let mut model = config.model(&Device::<f64>::poisoned(), 2).unwrap();
+    let mut model = config.model(&Device::poisoned(), 2).unwrap();
     let conditions = [data(model.backend(), Shape::new(2, 2, &[8, 8]).unwrap())];
     let x = || data(model.backend(), Shape::new(2, 1, &[8, 8]).unwrap());
     let diagnosis = diagnose(&model.with(Given::conditions(&conditions)), x(), &Options::default()).unwrap();
@@ -276,7 +277,7 @@ fn conditional_and_multiscale_networks() {
     let (last, whole) = (diagnosis.layers.last().unwrap(), model.with(Given::conditions(&conditions)).forward(x()).unwrap());
     assert_eq!((last.path.as_str(), last.shape.as_slice()), ("level1.step0[2]", &[2, 8, 2, 2][..]));
     let sum: f64 = diagnosis.layers.iter().map(|l| l.logdet.unwrap()).sum();
-    assert!((sum - whole.logdet.to_f64().unwrap().iter().sum::<f64>() / 2.0).abs() < 1e-12);
+    assert!((sum - whole.logdet.to_f64().unwrap().iter().sum::<f64>() / 2.0).abs() < 1e-4);
     plant(&mut model, |n| n.starts_with("level1.step0.coupling"), |w| w[0] = f64::NAN);
     let x = data(model.backend(), Shape::new(2, 1, &[8, 8]).unwrap());
     let diagnosis = diagnose(&model.with(Given::conditions(&conditions)), x, &Options::default()).unwrap();
@@ -288,6 +289,6 @@ fn conditional_and_multiscale_networks() {
 fn the_picture() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("diagnosis.png");
-    inn_networks::diagnose::plot(&path, "a flow", &look(&flow(&Device::<f32>::new()))).unwrap();
+    inn_networks::diagnose::plot(&path, "a flow", &look(&flow(&Device::new()))).unwrap();
     assert!(std::fs::read(&path).unwrap().starts_with(b"\x89PNG"));
 }

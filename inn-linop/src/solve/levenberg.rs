@@ -61,7 +61,7 @@ pub trait LeastSquares<B: Backend> {
 /// Settings of [`levenberg_marquardt`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FitOptions {
-    /// The first damping, relative to |Jᵀr| / |r|², a length per length of the first step; positive.
+    /// The first damping, relative to |Jᵀr|² / |r|², which is JᵀJ along the gradient; positive.
     pub damping: f64,
     /// Ends when |Jᵀr| has fallen to this part of its first value.
     pub tolerance: f64,
