@@ -214,6 +214,10 @@ impl<K: Kernel> Kernel for OnSeeds<K> {
     }
 }
 
+fn mark_seeds<B: Backend, const G: bool>(updates: &mut [Update<'_, Dual<B, G>>]) {
+    updates.iter_mut().for_each(|u| u.buffer_mut().seed = true);
+}
+
 fn split_updates<'a, B: Backend, const G: bool>(updates: &'a mut [Update<'_, Dual<B, G>>]) -> Vec<Update<'a, B>> {
     let mut values = Vec::with_capacity(2 * updates.len());
     let mut tangents = Vec::with_capacity(updates.len());
@@ -273,7 +277,9 @@ impl<B: Backend, const GAUSS_NEWTON: bool> Backend for Dual<B, GAUSS_NEWTON> {
             let all = !read.is_empty() && seeds.count_ones() as usize == read.len();
             if all && update.iter().all(|u| u.access() == Access::Write) {
                 // What is made of λ alone, its sum for example, is such a cotangent itself.
-                update.iter_mut().chain(channel_sums.iter_mut()).chain(sample_sums.iter_mut()).for_each(|u| u.buffer_mut().seed = true);
+                mark_seeds(update);
+                mark_seeds(channel_sums);
+                mark_seeds(sample_sums);
                 seeds = 0;
             }
         }
