@@ -110,8 +110,8 @@ fn a_scale_that_overflows() {
     // 1e39 is no f32: the parameter itself is infinite.
     let diagnosis = look(&model);
     assert_eq!((diagnosis.culprit(), diagnosis.findings[0].fault), (Some("level0.step1[0]"), Fault::BadParameter), "{diagnosis}");
-    plant(&mut model, |n| n == "level0.step1.actnorm.scale", |s| s[1] = 3e38);
-    plant(&mut model, |n| n == "level0.step0.actnorm.scale", |s| s.fill(400.0));
+    plant(&mut model, |n| n == "level0.step1.actnorm.scale", |s| s.fill(3e38));
+    plant(&mut model, |n| n == "level0.step0.actnorm.scale", |s| s.fill(4.0));
     let diagnosis = look(&model);
     assert_eq!((diagnosis.culprit(), diagnosis.findings[0].fault), (Some("level0.step1[0]"), Fault::Overflow), "{diagnosis}");
     let bad = diagnosis.first_non_finite().unwrap();
@@ -249,17 +249,21 @@ fn a_mixing_that_is_nearly_singular() {
 
 #[test]
 fn errors_that_add_up_are_of_the_network() {
-    let mut model = flow(&Device::new());
-    for i in 0..3 {
-        let name = format!("level0.step{i}.actnorm.scale");
-        plant(&mut model, |n| n == name, |s| s.copy_from_slice(&[1.0, 600.0, 1.0, 1.0 / 600.0]));
-    }
-    let options = Options { round_trip_limit: Some(1e-5), ..Options::default() };
-    let diagnosis = diagnose(&model.call(), data(model.backend(), Shape::rows(3, 4)), &options).unwrap();
-    // Each layer is within its limits or not far outside; whichever it is, the text names a layer that scales.
-    assert!(!diagnosis.is_healthy(), "{diagnosis}");
-    let last = diagnosis.findings.last().unwrap();
-    assert!(last.text.contains("level0.step") || last.layer.starts_with("level0.step"), "{diagnosis}");
+    let config = GlowConfig { steps: 12, ..config(ScaleMap::default()) };
+    let model = config.model(&Device::new(), 1).unwrap();
+    let look = |limit| {
+        let options = Options { steps: 0, round_trip_limit: limit, ..Options::default() };
+        diagnose(&model.call(), data(model.backend(), Shape::rows(3, 4)), &options).unwrap()
+    };
+    let healthy = look(None);
+    assert!(healthy.is_healthy(), "{healthy}");
+    // A limit that each layer keeps, and the network does not.
+    let layers = healthy.layers.iter().map(|l| l.round_trip.unwrap()).fold(0.0, f64::max);
+    let whole = healthy.round_trip.unwrap();
+    assert!(whole > layers, "{healthy}");
+    let diagnosis = look(Some((whole * layers).sqrt()));
+    assert_eq!((diagnosis.culprit(), diagnosis.findings[0].fault), (Some("network"), Fault::Drift), "{diagnosis}");
+    assert!(diagnosis.findings[0].text.contains("36 layers"));
 }
 
 /// Scales, lanes and encoders are walked through, with what they are given.
