@@ -2,7 +2,8 @@
 
 use crate::flow::*;
 use inn_core::{
-    Call, Chain, Direction, Error, Given, Invertible, Model, Multiscale, NetCall, Params, Scale, Scope, Shape, Squeeze, Tensor,
+    Call, Chain, Direction, Error, Given, Invertible, LinearOperator, Model, Multiscale, NetCall, Params, Scale, Scope, Shape, Squeeze,
+    Tensor,
 };
 use inn_layers::conditioner::{NetConfig, Ports, ResNetConfig, ResidualConfig};
 use inn_layers::glow;
