@@ -87,7 +87,7 @@ impl<L: Invertible, B: Backend, H: LinearOperator<B>, const GAUSS_NEWTON: bool> 
     }
 
     fn range(&self) -> Shape {
-        self.point.ends.domain
+        self.domain()
     }
 
     fn apply(&self, backend: &B, x: View<'_, B>, y: &mut ViewMut<'_, B>, write: Write) -> Result<()> {
