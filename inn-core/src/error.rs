@@ -37,6 +37,16 @@ pub enum Error {
         /// The value: NaN or an infinity.
         value: f64,
     },
+    /// An iteration met what its method cannot go on from.
+    #[error("{method}, iteration {iteration}: {reason}")]
+    Breakdown {
+        /// The method.
+        method: String,
+        /// Where it stood.
+        iteration: usize,
+        /// What was expected, and what came.
+        reason: String,
+    },
     /// A parameter handle met a layout that it does not belong to.
     #[error("parameter {name}: {reason}")]
     Parameter {

@@ -8,6 +8,7 @@ use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::trail::Trail;
 use crate::view::{View, ViewMut};
+use crate::visit::Visitor;
 use std::ops::Range;
 
 /// An invertible map f with parameters θ, on windows of one state.
@@ -67,6 +68,27 @@ pub trait Invertible: Send + Sync {
         let backend = at.theta.backend().clone();
         let mut logdet = Tensor::zeros(&backend, Shape::per_sample(x.shape().batch()))?;
         self.map(dir, &at.inputs(x.shape().batch()), x, &mut logdet.view_mut())
+    }
+
+    /// Shows the layers that this one is made of to `visitor` and maps x in place. The default shows itself; layers made of layers
+    /// show those instead.
+    ///
+    /// # Errors
+    /// What the visitor or a layer returns.
+    fn walk<B: Backend, V: Visitor<B>>(
+        &self,
+        path: &str,
+        dir: Direction,
+        at: &Inputs<'_, B>,
+        x: &mut ViewMut<'_, B>,
+        visitor: &mut V,
+    ) -> Result<()>
+    where
+        Self: Sized,
+    {
+        visitor.visit(path, self, dir, at, x.view())?;
+        let mut logdet = Tensor::zeros(at.backend(), Shape::per_sample(x.shape().batch()))?;
+        self.map(dir, at, x, &mut logdet.view_mut())
     }
 
     /// A short name for tables and messages.

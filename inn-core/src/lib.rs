@@ -14,6 +14,8 @@
 //! | [`compose`] | tuples, chains, lanes, multiscale networks, reversal |
 //! | [`model`] | forward, inverse, backward, JVP and Hessian products of any layer, by value |
 //! | [`dual`], [`traced`], [`memory`] | backends on top of backends: tangents, traces, predictions of memory |
+//! | [`visit`] | the layers of a network, one by one |
+//! | [`terms`] | the scales of a layer, from its log-determinant |
 //! | [`trail`] | drift of recomputed states, checkpoints, the first bad layer |
 
 pub mod architecture;
@@ -33,10 +35,12 @@ pub mod scalar;
 pub mod shape;
 pub mod stack;
 pub mod tensor;
+pub mod terms;
 pub mod traced;
 pub mod trail;
 pub mod verify;
 pub mod view;
+pub mod visit;
 pub mod wavelet;
 
 pub use architecture::Architecture;
@@ -48,15 +52,17 @@ pub use error::{Error, Result};
 pub use kernel::Kernel;
 pub use layer::{Facts, Gradients, Inputs, Invertible, Setup};
 pub use memory::{Memory, gradient_memory, map_bytes, peak_bytes};
-pub use model::{Along, Call, Given, Mapped, Model, Pulled, Tangent};
+pub use model::{Along, Call, Given, Mapped, Model, NetCall, Pulled, Tangent};
 pub use operator::LinearOperator;
 pub use params::{Init, Layout, Param, Params, Scope};
 pub use scalar::{Element, Scalar};
 pub use shape::{Shape, Window};
 pub use tensor::Tensor;
+pub use terms::LogScales;
 pub use traced::Traced;
 pub use trail::{Drift, Trail};
 pub use view::{Access, Update, View, ViewMut};
+pub use visit::Visitor;
 pub use wavelet::Wavelet;
 
 /// Keeps the example of the README true.

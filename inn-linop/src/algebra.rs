@@ -43,6 +43,14 @@ pub trait Algebra<B: Backend>: LinearOperator<B> + Sized {
         Sum::new(self, other)
     }
 
+    /// This operator minus `other`.
+    ///
+    /// # Errors
+    /// Another domain or range.
+    fn minus<A: LinearOperator<B>>(self, other: A) -> Result<Sum<Self, Scaled<A>>> {
+        Sum::new(self, Scaled::new(-1.0, other)?)
+    }
+
     /// This operator's adjoint.
     fn adjoint(self) -> Adjoint<Self> {
         Adjoint(self)

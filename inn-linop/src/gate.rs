@@ -1,6 +1,6 @@
 //! The one gate of this crate's operators: domain, range and batch of a product.
 
-use inn_core::{Backend, Error, LinearOperator, Result, Shape, View, ViewMut, Write};
+use inn_core::{Backend, Error, LinearOperator, Result, Shape, View, ViewMut, Window, Write};
 
 /// Where an operator starts and ends.
 #[derive(Clone, Copy, Debug)]
@@ -77,4 +77,22 @@ pub(crate) fn put<B: Backend>(backend: &B, a: f64, x: View<'_, B>, y: &mut ViewM
 pub(crate) fn scale<B: Backend>(backend: &B, a: f64, y: &mut ViewMut<'_, B>) -> Result<()> {
     let shape = y.shape();
     backend.zip(&inn_core::kernel::blas::Scale(a), shape, &[], &mut [y.update()], &mut [], &mut [])
+}
+
+fn piece(all: Window, start: usize, shape: Shape) -> Result<Window> {
+    if all.pixel_stride != 1 && all.shape.len() > 1 {
+        return Err(Error::shape("flat vector", "entries without gaps", format!("{all:?}")));
+    }
+    Ok(Window::contiguous(shape, all.offset + start))
+}
+
+/// A part of a flat vector, seen as a tensor.
+pub(crate) fn flat_piece<B: Backend>(x: View<'_, B>, start: usize, shape: Shape) -> Result<View<'_, B>> {
+    View::new(x.buffer(), piece(x.window(), start, shape)?)
+}
+
+/// The same to write.
+pub(crate) fn flat_piece_mut<'b, B: Backend>(x: &'b mut ViewMut<'_, B>, start: usize, shape: Shape) -> Result<ViewMut<'b, B>> {
+    let window = piece(x.window(), start, shape)?;
+    ViewMut::new(x.buffer_mut(), window)
 }

@@ -6,8 +6,16 @@
 //! | operator | is |
 //! |---|---|
 //! | [`Identity`], [`Diagonal`], [`Matrix`] | I, diag(d), a small dense M |
-//! | [`Scaled`], [`Sum`], [`Composed`], [`Adjoint`] | a A, A + C, A C, Aᵀ; by the methods of [`Algebra`]: `scaled`, `plus`, `then`, `adjoint` |
-//! | [`Jacobian`] | ∂f/∂x, ∂f/∂θ or both, of a layer's forward or inverse [`Map`] |
+//! | [`Scaled`], [`Sum`], [`Composed`], [`Adjoint`] | a A, A + C, A C, Aᵀ; by the methods of [`Algebra`]: `scaled`, `plus`, `minus`, `then`, `adjoint` |
+//! | [`Blocks`], [`BlockDiagonal`] | matrices of operators: rows, columns, diagonals, grids; the diagonal blocks of one operator |
+//! | [`Kronecker`], [`Restriction`] | A along channels and C along pixels; parts of a vector |
+//! | [`Jacobian`] | ∂f/∂x, ∂f/∂θ, ∂f/∂c or several, of a layer's forward or inverse [`Map`] |
+//! | [`NetJacobian`] | the same of a conditioner, which need not be invertible |
+//! | [`Hessian`], [`GaussNewton`] | second derivatives of an [`Objective`] of a map: exact, or without those of the map |
+//! | [`LogdetBlocks`] | Gauss-Newton of the log-determinant, layer by layer |
+//!
+//! [`solve`] holds least squares, linear systems and nonlinear steps for any of them, [`spectral_norm`] and its kin the ends of their singular
+//! values.
 //!
 //! # Batches
 //! An operator whose domain and range have batch 1 treats each sample alike and is called with any batch. Composed with, or added to, an
@@ -52,26 +60,37 @@
 
 mod adjoint;
 mod algebra;
+mod block_diagonal;
+mod blocks;
 mod composed;
 mod diagonal;
 mod dot_test;
 mod gate;
 mod identity;
 mod jacobian;
+mod kronecker;
 mod matrix;
+mod restriction;
 mod scaled;
+pub mod solve;
+mod spectrum;
 mod sum;
 
 pub use adjoint::Adjoint;
 pub use algebra::Algebra;
+pub use block_diagonal::BlockDiagonal;
+pub use blocks::Blocks;
 pub use composed::Composed;
 pub use diagonal::Diagonal;
 pub use dot_test::dot_test;
 pub use identity::Identity;
 pub use inn_core::LinearOperator;
-pub use jacobian::{Jacobian, Map};
+pub use jacobian::{By, Curvature, GaussNewton, Hessian, Jacobian, LogdetBlocks, Map, NetJacobian, Objective};
+pub use kronecker::Kronecker;
 pub use matrix::Matrix;
+pub use restriction::Restriction;
 pub use scaled::Scaled;
+pub use spectrum::{Ends, Estimate, SpectrumOptions, condition_with_inverse, extreme_singular_values, spectral_norm};
 pub use sum::Sum;
 
 /// Keeps the example of the README true.

@@ -4,7 +4,7 @@ use inn_core::compose::carry;
 use inn_core::conditioner::tiles;
 use inn_core::{
     Architecture, Backend, Conditioner, Direction, Error, Facts, Gradients, Inputs, Invertible, Odd, Params, Result, Scope, Setup, Shape,
-    Squeeze, Tensor, View, ViewMut,
+    Squeeze, Tensor, View, ViewMut, Visitor,
 };
 use inn_layers::ActNorm;
 use inn_layers::conditioner::{Net, NetConfig, Ports};
@@ -272,6 +272,18 @@ impl<L: Invertible> Invertible for Encoded<L> {
         let conditions = self.encoded(&at.inputs(raw.shape().batch()))?;
         let mut inner = Setup { theta: &mut *at.theta, conditions: &conditions, operator: at.operator };
         self.inner.initialize(dir, &mut inner, x)
+    }
+
+    fn walk<B: Backend, V: Visitor<B>>(
+        &self,
+        path: &str,
+        dir: Direction,
+        at: &Inputs<'_, B>,
+        x: &mut ViewMut<'_, B>,
+        visitor: &mut V,
+    ) -> Result<()> {
+        let conditions = self.encoded(at)?;
+        self.inner.walk(path, dir, &at.with_conditions(&conditions), x, visitor)
     }
 }
 

@@ -9,6 +9,7 @@
 //! | [`density`] | log-probabilities, samples, bits per dimension |
 //! | [`sampling`] | many samples in passes of bounded memory |
 //! | [`distributions`] | banana, moons, rings and others, with exact densities, to test flows on |
+//! | [`diagnose`] | what is wrong with a network, layer by layer |
 //! | [`optim`] | optimizers, schedules, clipping, averages of weights |
 //! | [`train`] | the training loop |
 //! | [`files`] | one file that restores a network; checkpoints |
@@ -16,6 +17,7 @@
 //! | [`guide`] | write your own layer |
 
 pub mod density;
+pub mod diagnose;
 pub mod distributions;
 pub mod encoder;
 pub mod files;
@@ -24,11 +26,14 @@ pub mod guide;
 pub mod hyperbolic;
 pub mod import;
 pub mod optim;
+#[cfg(feature = "plot")]
+mod picture;
 pub mod preprocess;
 pub mod sampling;
 pub mod train;
 
 pub use density::{Density, bits_per_dim};
+pub use diagnose::{Diagnosis, diagnose};
 pub use encoder::{ConditionalGlow, ConditionalGlowConfig, PyramidConfig};
 pub use glow::{Glow, GlowConfig};
 pub use hyperbolic::{Hyperbolic, HyperbolicConfig};

@@ -112,7 +112,7 @@ mod tests {
         let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pool.install(|| each(8, false, |i| assert!(i != 3)))));
         assert!(failed.is_err());
         let sum = AtomicUsize::new(0);
-        pool.install(|| each(8, false, |i| drop(sum.fetch_add(i, Ordering::Relaxed))));
+        pool.install(|| each(8, false, |i| _ = sum.fetch_add(i, Ordering::Relaxed)));
         assert_eq!(sum.into_inner(), 28);
     }
 }

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::layer::{Facts, Gradients, Inputs, Invertible, Setup};
 use crate::shape::Shape;
 use crate::view::{View, ViewMut};
+use crate::visit::Visitor;
 use std::ops::Range;
 
 /// Delegates every method of [`Invertible`] to an inner layer, with the direction as `$dir` turns it.
@@ -37,6 +38,16 @@ macro_rules! delegate {
         }
         fn initialize<B: Backend>(&$self, $dir: Direction, at: &mut Setup<'_, B>, x: &mut ViewMut<'_, B>) -> Result<()> {
             $inner.initialize($turned, at, x)
+        }
+        fn walk<B: Backend, V: Visitor<B>>(
+            &$self,
+            path: &str,
+            $dir: Direction,
+            at: &Inputs<'_, B>,
+            x: &mut ViewMut<'_, B>,
+            visitor: &mut V,
+        ) -> Result<()> {
+            $inner.walk(path, $turned, at, x, visitor)
         }
     };
 }
@@ -107,6 +118,16 @@ impl<L: Invertible> Invertible for On<L> {
     }
     fn initialize<B: Backend>(&self, dir: Direction, at: &mut Setup<'_, B>, x: &mut ViewMut<'_, B>) -> Result<()> {
         self.layer.initialize(dir, at, &mut x.channels(self.channels.clone()))
+    }
+    fn walk<B: Backend, V: Visitor<B>>(
+        &self,
+        path: &str,
+        dir: Direction,
+        at: &Inputs<'_, B>,
+        x: &mut ViewMut<'_, B>,
+        visitor: &mut V,
+    ) -> Result<()> {
+        self.layer.walk(path, dir, at, &mut x.channels(self.channels.clone()), visitor)
     }
     fn name(&self) -> String {
         format!("{} on channels {:?}", self.layer.name(), self.channels)

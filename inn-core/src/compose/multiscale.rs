@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::layer::{Facts, Gradients, Inputs, Invertible, Setup};
 use crate::shape::Shape;
 use crate::view::{View, ViewMut};
+use crate::visit::{Visitor, named};
 
 /// A multiscale network: at each scale squeeze, map, and leave part of the channels alone from there on (Dinh et al. 2017, section 3.6).
 ///
@@ -155,9 +156,44 @@ impl<L: Invertible> Invertible for Multiscale<L> {
     fn initialize<B: Backend>(&self, dir: Direction, at: &mut Setup<'_, B>, x: &mut ViewMut<'_, B>) -> Result<()> {
         initialize_scales(&self.scales, dir, at, x)
     }
+    fn walk<B: Backend, V: Visitor<B>>(
+        &self,
+        path: &str,
+        dir: Direction,
+        at: &Inputs<'_, B>,
+        x: &mut ViewMut<'_, B>,
+        visitor: &mut V,
+    ) -> Result<()> {
+        walk_scales(&self.scales, path, 0, dir, at, x, visitor)
+    }
     fn name(&self) -> String {
         format!("Multiscale of {}", self.scales.len())
     }
+}
+
+fn walk_scales<L: Invertible, B: Backend, V: Visitor<B>>(
+    scales: &[Scale<L>],
+    path: &str,
+    index: usize,
+    dir: Direction,
+    at: &Inputs<'_, B>,
+    x: &mut ViewMut<'_, B>,
+    visitor: &mut V,
+) -> Result<()> {
+    let Some((scale, rest)) = scales.split_first() else { return Ok(()) };
+    let own = named(path, &format!("scale{index}"));
+    squeezed(scale.squeeze, at.backend(), [x], |[x]| {
+        if dir == Direction::Forward {
+            scale.layer.walk(&own, dir, at, x, visitor)?;
+        }
+        if !rest.is_empty() {
+            walk_scales(rest, path, index + 1, dir, at, &mut x.channels(0..scale.keep), visitor)?;
+        }
+        if dir == Direction::Inverse {
+            scale.layer.walk(&own, dir, at, x, visitor)?;
+        }
+        Ok(())
+    })
 }
 
 fn initialize_scales<L: Invertible, B: Backend>(

@@ -6,6 +6,7 @@ use crate::layer::{Facts, Gradients, Inputs, Invertible, Setup};
 use crate::params::Scope;
 use crate::shape::Shape;
 use crate::view::{View, ViewMut};
+use crate::visit::{Visitor, named, part};
 
 /// A list of layers, the first applied first, in the given direction: `walk!(dir, n, i => body)` runs `body` for i in the order of `dir`.
 macro_rules! walk {
@@ -42,6 +43,16 @@ impl<L: Invertible> Invertible for Vec<L> {
     }
     fn initialize<B: Backend>(&self, dir: Direction, at: &mut Setup<'_, B>, x: &mut ViewMut<'_, B>) -> Result<()> {
         walk!(dir, self.len(), i => self[i].initialize(dir, at, x))
+    }
+    fn walk<B: Backend, V: Visitor<B>>(
+        &self,
+        path: &str,
+        dir: Direction,
+        at: &Inputs<'_, B>,
+        x: &mut ViewMut<'_, B>,
+        visitor: &mut V,
+    ) -> Result<()> {
+        walk!(dir, self.len(), i => self[i].walk(&part(path, i), dir, at, x, visitor))
     }
 }
 
@@ -132,6 +143,16 @@ impl<L: Invertible> Invertible for Chain<L> {
     fn initialize<B: Backend>(&self, dir: Direction, at: &mut Setup<'_, B>, x: &mut ViewMut<'_, B>) -> Result<()> {
         walk!(dir, self.links.len(), i => self.links[i].1.initialize(dir, at, x))
     }
+    fn walk<B: Backend, V: Visitor<B>>(
+        &self,
+        path: &str,
+        dir: Direction,
+        at: &Inputs<'_, B>,
+        x: &mut ViewMut<'_, B>,
+        visitor: &mut V,
+    ) -> Result<()> {
+        walk!(dir, self.links.len(), i => self.links[i].1.walk(&named(path, &self.links[i].0), dir, at, x, visitor))
+    }
     fn name(&self) -> String {
         format!("Chain of {}", self.links.len())
     }
@@ -175,6 +196,20 @@ macro_rules! tuple {
                 match dir {
                     Direction::Forward => { $(self.$index.initialize(dir, at, x)?;)+ }
                     Direction::Inverse => { $(self.$reversed.initialize(dir, at, x)?;)+ }
+                }
+                Ok(())
+            }
+            fn walk<B: Backend, V: Visitor<B>>(
+                &self,
+                path: &str,
+                dir: Direction,
+                at: &Inputs<'_, B>,
+                x: &mut ViewMut<'_, B>,
+                visitor: &mut V,
+            ) -> Result<()> {
+                match dir {
+                    Direction::Forward => { $(self.$index.walk(&part(path, $index), dir, at, x, visitor)?;)+ }
+                    Direction::Inverse => { $(self.$reversed.walk(&part(path, $reversed), dir, at, x, visitor)?;)+ }
                 }
                 Ok(())
             }

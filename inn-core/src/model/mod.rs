@@ -1,19 +1,25 @@
 //! The public face of a layer or network: every mode, by value.
 
 mod chunks;
+mod net;
 mod owned;
+mod second;
 
+pub use net::{NetCall, NetPulled};
 pub use owned::Model;
+pub use second::Hessian;
 
 use crate::backend::{Backend, Direction};
-use crate::dual::{Dual, DualOperator};
+use crate::dual::Dual;
 use crate::error::{Error, Result, expect_shape};
 use crate::layer::{Facts, Gradients, Inputs, Invertible};
 use crate::operator::LinearOperator;
 use crate::params::Params;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
+use crate::terms::{self, LogScales};
 use crate::trail::Trail;
+use crate::visit::Visitor;
 
 /// What a call brings beside the state: nothing by default.
 pub struct Given<'a, B: Backend> {
@@ -138,7 +144,22 @@ impl<'a, L: Invertible, B: Backend> Call<'a, L, B> {
         self.layer.check(dir, Facts { layout: self.theta.layout(), conditions: &conditions, operator }, input)
     }
 
-    fn inputs(&self, batch: usize) -> Inputs<'a, B> {
+    /// The layer.
+    pub fn layer(&self) -> &'a L {
+        self.layer
+    }
+
+    /// What it is given.
+    pub fn given(&self) -> Given<'a, B> {
+        self.given
+    }
+
+    /// The parameters.
+    pub fn params(&self) -> &'a Params<B> {
+        self.theta
+    }
+
+    pub(crate) fn inputs(&self, batch: usize) -> Inputs<'a, B> {
         Inputs {
             theta: self.theta,
             conditions: self.given.conditions,
@@ -254,94 +275,30 @@ impl<'a, L: Invertible, B: Backend> Call<'a, L, B> {
     pub fn push(&self, dir: Direction, x: Tensor<B>, dx: Tensor<B>, along: &Along<'_, B>) -> Result<Tangent<B>> {
         self.check(dir, x.shape())?;
         expect_shape("tangent", x.shape(), dx.shape())?;
-        let pairs = self.pairs(along)?;
+        let pairs = second::dual_inputs(Dual::new(self.backend().clone()), self.theta, self.given, along)?;
         let out = pairs.call(self.layer).map(dir, pairs.dual.tensor(x, dx))?;
         let (state, tangent) = pairs.dual.split(out.state);
         let (logdet, logdet_tangent) = pairs.dual.split(out.logdet);
         Ok(Tangent { state, tangent, logdet, logdet_tangent })
     }
 
-    /// The derivative of [`pull`](Self::pull): the Hessian of `<gy, f> + <gl, logdet>` along a direction, exactly.
+    /// Shows the layers of a network to `visitor`, each at its input, in the order of this direction, and returns the mapped state.
     ///
-    /// Takes the output y with its tangent dy (that of the direction in x and θ, see [`push`](Self::push)); gy and gl are held fixed.
-    /// Answers x with its tangent, and the cotangents with theirs.
+    /// # Errors
+    /// A shape that does not fit, and what the visitor returns.
+    pub fn walk<V: Visitor<B>>(&self, dir: Direction, mut x: Tensor<B>, visitor: &mut V) -> Result<Tensor<B>> {
+        let output = self.check(dir, x.shape())?;
+        let batch = x.shape().batch();
+        self.layer.walk("", dir, &self.inputs(batch), &mut x.view_mut(), visitor)?;
+        x.reshape(output)
+    }
+
+    /// The smallest and largest pointwise term of the log-determinant at `x`; `None` for a map that preserves volume by its construction.
+    /// Waits for the device.
     ///
     /// # Errors
     /// A shape that does not fit.
-    pub fn hessian(
-        &self,
-        dir: Direction,
-        y: Tensor<B>,
-        dy: Tensor<B>,
-        gy: Tensor<B>,
-        gl: &Tensor<B>,
-        along: &Along<'_, B>,
-    ) -> Result<Hessian<B>> {
-        self.check(dir.flip(), y.shape())?;
-        expect_shape("tangent", y.shape(), dy.shape())?;
-        expect_shape("cotangent", y.shape(), gy.shape())?;
-        expect_shape("cotangent of the log-determinant", Shape::per_sample(y.shape().batch()), gl.shape())?;
-        let pairs = self.pairs(along)?;
-        let dual = &pairs.dual;
-        let zero = Tensor::zeros(self.backend(), gy.shape())?;
-        let gl = dual.tensor(gl.duplicate()?, Tensor::zeros(self.backend(), gl.shape())?);
-        let mut grads = Params::zeros(dual, self.theta.layout())?;
-        let pulled = pairs.call(self.layer).pull(dir, dual.tensor(y, dy), dual.tensor(gy, zero), &gl, &mut grads)?;
-        let (state, tangent) = dual.split(pulled.state);
-        let (cotangent, cotangent_tangent) = dual.split(pulled.cotangent);
-        let theta_tangent = Params::zeros(self.backend(), self.theta.layout())?;
-        let theta_tangent = grads.into_tangent(theta_tangent)?;
-        Ok(Hessian { state, tangent, cotangent, cotangent_tangent, theta_tangent })
-    }
-
-    fn pairs(&self, along: &Along<'_, B>) -> Result<Pairs<'a, B>> {
-        let backend = self.backend();
-        let dual = Dual::new(backend.clone());
-        if !along.conditions.is_empty() && along.conditions.len() != self.given.conditions.len() {
-            let expected = format!("{} tensors or none", self.given.conditions.len());
-            return Err(Error::shape("tangents of the conditions", expected, along.conditions.len()));
-        }
-        let mut conditions = Vec::with_capacity(self.given.conditions.len());
-        for (i, condition) in self.given.conditions.iter().enumerate() {
-            let d = match along.conditions.get(i) {
-                Some(d) => {
-                    expect_shape("tangent of a condition", condition.shape(), d.shape())?;
-                    d.duplicate()?
-                }
-                None => Tensor::zeros(backend, condition.shape())?,
-            };
-            conditions.push(dual.tensor(condition.duplicate()?, d));
-        }
-        let theta = dual.params(self.theta, along.theta)?;
-        Ok(Pairs { dual, theta, conditions, operator: self.given.operator.map(DualOperator) })
-    }
-}
-
-/// A second derivative, see [`Call::hessian`].
-pub struct Hessian<B: Backend> {
-    /// The recovered state.
-    pub state: Tensor<B>,
-    /// Its tangent.
-    pub tangent: Tensor<B>,
-    /// The gradient in the state.
-    pub cotangent: Tensor<B>,
-    /// Its derivative along the direction.
-    pub cotangent_tangent: Tensor<B>,
-    /// The derivative of the parameters' gradient along the direction.
-    pub theta_tangent: Params<B>,
-}
-
-/// What a call over pairs owns.
-struct Pairs<'a, B: Backend> {
-    dual: Dual<B>,
-    theta: Params<Dual<B>>,
-    conditions: Vec<Tensor<Dual<B>>>,
-    operator: Option<DualOperator<'a, B>>,
-}
-
-impl<B: Backend> Pairs<'_, B> {
-    fn call<'b, L: Invertible>(&'b self, layer: &'b L) -> Call<'b, L, Dual<B>> {
-        let operator = self.operator.as_ref().map(|a| a as &dyn LinearOperator<Dual<B>>);
-        Call::new(layer, &self.theta, Given { conditions: &self.conditions, operator, trail: None })
+    pub fn log_scales(&self, dir: Direction, x: Tensor<B>) -> Result<Option<LogScales>> {
+        terms::log_scales(self.layer, self.theta, self.given, dir, x)
     }
 }

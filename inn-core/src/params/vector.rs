@@ -258,7 +258,7 @@ fn uniform(rng: &mut ChaCha8Rng, a: f64, values: &mut [f64]) {
     }
 }
 
-impl<B: Backend> Params<crate::dual::Dual<B>> {
+impl<B: Backend, const G: bool> Params<crate::dual::Dual<B, G>> {
     /// The tangent part, moved out; `empty` lends its backend.
     pub(crate) fn into_tangent(self, empty: Params<B>) -> Result<Params<B>> {
         if empty.layout.is_empty() {

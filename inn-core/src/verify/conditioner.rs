@@ -7,9 +7,9 @@ use super::report::Report;
 use super::space::{Blocks, Draw, deviation, worse};
 use crate::backend::Backend;
 use crate::conditioner::Conditioner;
-use crate::dual::Dual;
 use crate::error::Result;
 use crate::layer::{Gradients, Inputs};
+use crate::model::{Along, Given, NetCall};
 use crate::params::Layout;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -104,16 +104,11 @@ impl<N: Conditioner, B: Backend> Subject for Net<'_, N, B> {
         self.vjp(at, cotangent, &at.zeros_like(), 1)
     }
     fn tangent(&self, at: &Blocks, direction: &Blocks) -> Result<Blocks> {
-        let dual = Dual::new(self.backend.clone());
-        let (v, d) = (self.place(at)?, self.place(direction)?);
-        let theta = dual.params(&v.theta, Some(&d.theta))?;
-        let conditions = v.conditions.into_iter().zip(d.conditions).map(|(v, d)| dual.tensor(v, d)).collect();
-        let placed = Placed { conditions, theta };
+        let (placed, along) = (self.place(at)?, self.place(direction)?);
+        let call = NetCall::new(self.net, &placed.theta, Given::conditions(&placed.conditions));
         let tensor = |x: &Blocks| Tensor::from_f64(self.backend, self.input, &x.0[0]);
-        let x = dual.tensor(tensor(at)?, tensor(direction)?);
-        let mut out = Tensor::scratch(&dual, self.output)?;
-        self.net.forward(&inputs(&placed, 0..self.input.batch()), x.view(), &mut out.view_mut())?;
-        Ok(Blocks(vec![dual.split(out).1.to_f64()?]))
+        let along = Along { theta: Some(&along.theta), conditions: &along.conditions };
+        Ok(Blocks(vec![call.push(tensor(at)?, tensor(direction)?, &along)?.1.to_f64()?]))
     }
     fn outputs(&self) -> &'static [&'static str] {
         &["output"]

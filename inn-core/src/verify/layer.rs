@@ -302,15 +302,12 @@ impl<L: Invertible, B: Backend> Directed<'_, '_, L, B> {
         let product = self.bench.call(&placed).hessian(self.dir, y, dy, gy, &gl, &along)?;
         let recovered = deviation(&product.tangent.to_f64()?, &direction.0[0], 1.0);
         report.at_most(format!("{prefix}pull recovers the tangent"), recovered, tolerances.round_trip);
-        // The product has no part for the conditions.
-        let product = collect(&product.cotangent_tangent, &[], &product.theta_tangent)?;
-        let first = 1 + self.bench.conditions.len();
-        let flat = |x: &Blocks| -> Vec<f64> { x.0.iter().take(1).chain(x.0.iter().skip(first)).flatten().copied().collect() };
+        let product = collect(&product.cotangent_tangent, &product.condition_tangents, &product.theta_tangent)?;
         let product: Vec<f64> = product.0.concat();
         let rounding = 1e-9 * (1.0 + norm(&product) + cotangent.norm());
         let errors = best(1, |h| {
             let difference = central(h, |t| self.gradient(&at.plus(t, &direction), &cotangent))?;
-            Ok(vec![relative(&flat(&difference), &product, rounding)])
+            Ok(vec![relative(&difference.0.concat(), &product, rounding)])
         })?;
         report.at_most(format!("{prefix}Hessian product against differences"), errors[0], tolerances.differences);
         Ok(())

@@ -1,6 +1,6 @@
 //! Ranges of flat vectors, and parameters from them.
 
-use inn_core::{Backend, Layout, Params, Result, Shape, View, ViewMut, Window};
+use inn_core::{Backend, Layout, Params, Result, Shape, Tensor, View, ViewMut, Window};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -27,4 +27,16 @@ pub fn to_params<B: Backend>(backend: &B, layout: &Arc<Layout>, arena: View<'_, 
         ViewMut::new(params.buffer_mut(), place)?.assign(backend, part(arena, entry.range())?)?;
     }
     Ok(params)
+}
+
+/// A copy.
+pub fn copy<B: Backend>(backend: &B, v: View<'_, B>) -> Result<Tensor<B>> {
+    let mut tensor = Tensor::scratch(backend, v.shape())?;
+    tensor.view_mut().assign(backend, v)?;
+    Ok(tensor)
+}
+
+/// A whole tensor as one row.
+pub fn flattened<B: Backend>(x: View<'_, B>) -> Result<View<'_, B>> {
+    View::new(x.buffer(), Window::contiguous(Shape::flat(x.shape().len()), x.window().offset))
 }

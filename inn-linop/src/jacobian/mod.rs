@@ -1,12 +1,23 @@
 //! Jacobians of layers and networks as linear operators.
 
+mod curvature;
 mod flat;
+mod local;
 mod map;
+mod net;
+mod objective;
+mod variables;
 
+pub use curvature::{Curvature, GaussNewton, Hessian};
+pub use local::LogdetBlocks;
 pub use map::Map;
+pub use net::NetJacobian;
+pub use objective::Objective;
+pub use variables::By;
 
 use crate::gate::{Ends, put};
-use inn_core::{Along, Backend, Error, Invertible, LinearOperator, Mapped, Params, Result, Shape, Tensor, View, ViewMut, Write};
+use inn_core::{Backend, Invertible, LinearOperator, Mapped, Params, Result, Shape, Tensor, View, ViewMut, Write};
+use variables::Variables;
 
 /// The Jacobian J of a [`Map`] at a point, matrix-free.
 ///
@@ -17,6 +28,8 @@ use inn_core::{Along, Backend, Error, Invertible, LinearOperator, Mapped, Params
 /// | [`state`](Self::state) | dx, the shape of x | (∂f/∂x) dx |
 /// | [`parameters`](Self::parameters) | dθ, [`Shape::flat`] of the layout's length | (∂f/∂θ) dθ |
 /// | [`full`](Self::full) | \[dx; dθ\], [`Shape::flat`] | (∂f/∂x) dx + (∂f/∂θ) dθ |
+/// | [`condition`](Self::condition) | dc, the shape of a condition | (∂f/∂c) dc |
+/// | [`by`](Self::by) | any of these and all together, see [`By`] | the sum |
 ///
 /// The range is the shape of y. [`Map::with_logdet`] adds the log-determinants as rows, one a sample; the range is then \[dy; dℓ\],
 /// [`Shape::flat`]. Components of θ that are frozen, and the padding between parameters, act as zero both ways.
@@ -50,18 +63,10 @@ use inn_core::{Along, Backend, Error, Invertible, LinearOperator, Mapped, Params
 /// ```
 pub struct Jacobian<'a, L, B: Backend> {
     map: Map<'a, L, B>,
-    by: By,
+    variables: Variables,
     x: Tensor<B>,
     y: Mapped<B>,
     ends: Ends,
-}
-
-/// What is differentiated by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum By {
-    State,
-    Parameters,
-    Both,
 }
 
 impl<'a, L: Invertible, B: Backend> Jacobian<'a, L, B> {
@@ -70,7 +75,7 @@ impl<'a, L: Invertible, B: Backend> Jacobian<'a, L, B> {
     /// # Errors
     /// A shape that does not fit the layer.
     pub fn state(map: Map<'a, L, B>, x: Tensor<B>) -> Result<Self> {
-        Self::at(map, By::State, x)
+        Self::by(map, By::State, x)
     }
 
     /// In the parameters, ∂f/∂θ.
@@ -78,10 +83,7 @@ impl<'a, L: Invertible, B: Backend> Jacobian<'a, L, B> {
     /// # Errors
     /// A shape that does not fit the layer, or a layer without parameters.
     pub fn parameters(map: Map<'a, L, B>, x: Tensor<B>) -> Result<Self> {
-        if map.theta.layout().is_empty() {
-            return Err(Error::shape(format!("parameters of {}", map.layer.name()), "at least one", 0));
-        }
-        Self::at(map, By::Parameters, x)
+        Self::by(map, By::Parameters, x)
     }
 
     /// In both, \[∂f/∂x, ∂f/∂θ\].
@@ -89,19 +91,28 @@ impl<'a, L: Invertible, B: Backend> Jacobian<'a, L, B> {
     /// # Errors
     /// A shape that does not fit the layer.
     pub fn full(map: Map<'a, L, B>, x: Tensor<B>) -> Result<Self> {
-        Self::at(map, By::Both, x)
+        Self::by(map, By::Both, x)
     }
 
-    fn at(map: Map<'a, L, B>, by: By, x: Tensor<B>) -> Result<Self> {
+    /// In the condition of an index, ∂f/∂c.
+    ///
+    /// # Errors
+    /// A shape that does not fit the layer, no such condition, or one that several samples share.
+    pub fn condition(map: Map<'a, L, B>, index: usize, x: Tensor<B>) -> Result<Self> {
+        Self::by(map, By::Condition(index), x)
+    }
+
+    /// In whatever `by` says.
+    ///
+    /// # Errors
+    /// A shape that does not fit the layer; nothing to differentiate by; a condition that several samples share.
+    pub fn by(map: Map<'a, L, B>, by: By, x: Tensor<B>) -> Result<Self> {
         let y = map.call().map(map.direction, x.duplicate()?)?;
-        let domain = match by {
-            By::State => x.shape(),
-            By::Parameters => Shape::flat(map.theta.layout().len()),
-            By::Both => Shape::flat(x.shape().len() + map.theta.layout().len()),
-        };
+        let variables = Variables::new(&map.layer.name(), map.theta, map.given, by, x.shape())?;
+        let domain = variables.shape(by);
         let output = y.state.shape();
         let range = if map.logdet { Shape::flat(output.len() + output.batch()) } else { output };
-        Ok(Self { map, by, x, y, ends: Ends { domain, range, per_sample: false } })
+        Ok(Self { map, variables, x, y, ends: Ends { domain, range, per_sample: false } })
     }
 
     /// The point x.
@@ -113,31 +124,6 @@ impl<'a, L: Invertible, B: Backend> Jacobian<'a, L, B> {
     pub fn value(&self) -> &Mapped<B> {
         &self.y
     }
-
-    /// Copies the part of the domain's vector that belongs to the state.
-    fn state_part(&self, backend: &B, v: View<'_, B>) -> Result<Tensor<B>> {
-        match self.by {
-            By::State => copy(backend, v),
-            By::Parameters => Tensor::zeros(backend, self.x.shape()),
-            By::Both => copy(backend, flat::part(v, 0..self.x.shape().len())?)?.reshape(self.x.shape()),
-        }
-    }
-
-    /// Copies the part that belongs to the parameters, without padding.
-    fn parameter_part(&self, backend: &B, v: View<'_, B>) -> Result<Option<Params<B>>> {
-        let start = match self.by {
-            By::State => return Ok(None),
-            By::Parameters => 0,
-            By::Both => self.x.shape().len(),
-        };
-        flat::to_params(backend, self.map.theta.layout(), flat::part(v, start..v.shape().len())?).map(Some)
-    }
-}
-
-fn copy<B: Backend>(backend: &B, v: View<'_, B>) -> Result<Tensor<B>> {
-    let mut tensor = Tensor::scratch(backend, v.shape())?;
-    tensor.view_mut().assign(backend, v)?;
-    Ok(tensor)
 }
 
 /// Writes a tensor into a range of a flat vector.
@@ -158,10 +144,9 @@ impl<L: Invertible, B: Backend> LinearOperator<B> for Jacobian<'_, L, B> {
 
     fn apply(&self, backend: &B, x: View<'_, B>, y: &mut ViewMut<'_, B>, write: Write) -> Result<()> {
         self.ends.check("Jacobian", false, x.shape(), y.shape())?;
-        let dx = self.state_part(backend, x)?;
-        let theta = self.parameter_part(backend, x)?;
-        let along = Along { theta: theta.as_ref(), ..Along::default() };
-        let out = self.map.call().push(self.map.direction, self.x.duplicate()?, dx, &along)?;
+        let along = self.variables.split(backend, x)?;
+        let dx = along.state.duplicate()?;
+        let out = self.map.call().push(self.map.direction, self.x.duplicate()?, dx, &along.along())?;
         if !self.map.logdet {
             return put(backend, 1.0, out.tangent.view(), y, write);
         }
@@ -175,24 +160,13 @@ impl<L: Invertible, B: Backend> LinearOperator<B> for Jacobian<'_, L, B> {
         let output = self.y.state.shape();
         let (gy, gl) = if self.map.logdet {
             let rows = output.len();
-            let gl = copy(backend, flat::part(y, rows..y.shape().len())?)?;
-            (copy(backend, flat::part(y, 0..rows)?)?.reshape(output)?, gl.reshape(Shape::per_sample(output.batch()))?)
+            let gl = flat::copy(backend, flat::part(y, rows..y.shape().len())?)?;
+            (flat::copy(backend, flat::part(y, 0..rows)?)?.reshape(output)?, gl.reshape(Shape::per_sample(output.batch()))?)
         } else {
-            (copy(backend, y)?, Tensor::zeros(backend, Shape::per_sample(output.batch()))?)
+            (flat::copy(backend, y)?, Tensor::zeros(backend, Shape::per_sample(output.batch()))?)
         };
         let mut grads = Params::zeros(backend, self.map.theta.layout())?;
         let out = self.map.call().pull(self.map.direction, self.y.state.duplicate()?, gy, &gl, &mut grads)?;
-        match self.by {
-            By::State => put(backend, 1.0, out.cotangent.view(), x, write),
-            By::Parameters => put(backend, 1.0, grads.flat()?, x, write),
-            By::Both => {
-                let (split, len) = (out.cotangent.shape().len(), x.shape().len());
-                put_part(backend, out.cotangent, 0, x, write)?;
-                if split == len {
-                    return Ok(());
-                }
-                put(backend, 1.0, grads.flat()?, &mut flat::part_mut(x, split..len)?, write)
-            }
-        }
+        self.variables.join(backend, &out.cotangent, &grads, &out.conditions, x, write)
     }
 }

@@ -1,16 +1,14 @@
 //! A picture of the loss curves.
 
 use super::observer::Record;
-use crate::files::atomic;
+use crate::picture::{self, FONT};
 use inn_core::{Error, Result};
 use plotters::coord::Shift;
 use plotters::prelude::*;
-use plotters::style::register_font;
 use std::ops::Range;
 use std::path::Path;
 
 const SIZE: (u32, u32) = (900, 600);
-const FONT: &str = "ubuntu";
 const BATCH: RGBColor = RGBColor(170, 195, 225);
 const MEAN: RGBColor = RGBColor(30, 80, 160);
 const HELD_OUT: RGBColor = RGBColor(205, 70, 20);
@@ -33,20 +31,7 @@ pub fn plot_losses(path: impl AsRef<Path>, title: &str, records: &[Record]) -> R
     };
     let steps = first.0 - 1.0..last.0;
     let range = losses_shown(&losses, &held_out);
-    if register_font(FONT, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT).is_err() {
-        return Err(Error::config("plot", "the font of the crate cannot be read"));
-    }
-    let mut pixels = vec![0; 3 * SIZE.0 as usize * SIZE.1 as usize];
-    {
-        let area = BitMapBackend::with_buffer(&mut pixels, SIZE).into_drawing_area();
-        draw(&area, title, steps, range, &losses, &held_out).map_err(|e| Error::config("plot", e))?;
-    }
-    atomic::write_with(path, |file| {
-        let mut encoder = png::Encoder::new(std::io::BufWriter::new(file), SIZE.0, SIZE.1);
-        encoder.set_color(png::ColorType::Rgb);
-        encoder.write_header()?.write_image_data(&pixels)?;
-        Ok(())
-    })
+    picture::write(path, SIZE, |area| draw(area, title, steps, range, &losses, &held_out))
 }
 
 fn finite(points: impl Iterator<Item = (u64, Option<f64>)>) -> Points {
