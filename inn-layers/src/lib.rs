@@ -17,13 +17,18 @@
 //! a coupling becomes conditional when its network reads a condition.
 
 pub mod actnorm;
+pub mod affine;
 pub mod conditioner;
 pub mod coupling;
 pub mod glow;
+pub mod hint;
 pub mod householder;
 pub mod hyperbolic;
+pub mod lanes;
+pub mod permute;
 
 pub use actnorm::ActNorm;
+pub use affine::AffineLayer;
 pub use coupling::Coupling;
 pub use glow::{GlowStep, StepConfig};
 pub use householder::Householder;
