@@ -19,6 +19,7 @@
 pub mod actnorm;
 pub mod affine;
 pub mod conditioner;
+pub mod conv1x1;
 pub mod coupling;
 pub mod glow;
 pub mod hint;
@@ -29,6 +30,7 @@ pub mod permute;
 
 pub use actnorm::ActNorm;
 pub use affine::AffineLayer;
+pub use conv1x1::Conv1x1;
 pub use coupling::Coupling;
 pub use glow::{GlowStep, StepConfig};
 pub use householder::Householder;

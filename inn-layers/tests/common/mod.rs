@@ -1,4 +1,5 @@
-//! What the tests of layers share.
+//! What the tests of layers share; each of them uses a part.
+#![allow(dead_code)]
 
 use inn_core::verify::Verify;
 use inn_core::{Direction, Facts, Invertible, Layout, Result, Reversed, Scope, Shape};
