@@ -32,15 +32,15 @@ impl Precision {
 /// Arrays of a case that are not to be met, with the reason.
 pub struct Exclusion {
     /// How their names begin, without the number type.
-    pub prefix: &'static str,
+    pub prefix: String,
     pub reason: &'static str,
     /// How far the original is from us there, in units of what is allowed, where we compute it.
     disagreement: Option<f64>,
 }
 
 impl Exclusion {
-    pub fn new(prefix: &'static str, reason: &'static str) -> Self {
-        Self { prefix, reason, disagreement: None }
+    pub fn new(prefix: impl Into<String>, reason: &'static str) -> Self {
+        Self { prefix: prefix.into(), reason, disagreement: None }
     }
 }
 
@@ -90,7 +90,7 @@ impl<'a> Book<'a> {
 
     /// Notes that an array is not to be met, if so.
     fn is_excluded(&mut self, key: &str, disagreement: Option<f64>) -> bool {
-        let Some(exclusion) = self.exclusions.iter_mut().find(|e| key.starts_with(e.prefix)) else { return false };
+        let Some(exclusion) = self.exclusions.iter_mut().find(|e| key.starts_with(&e.prefix)) else { return false };
         exclusion.disagreement = exclusion.disagreement.into_iter().chain(disagreement).reduce(f64::max);
         self.excluded += 1;
         true
