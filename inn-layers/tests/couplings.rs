@@ -3,12 +3,13 @@
 
 mod common;
 
-use common::{check, net, residual, shape};
+use common::{SMOOTH, check, net, residual, shape};
 use inn_core::{Error, Layout, Result};
 use inn_layers::AffineLayer;
-use inn_layers::conditioner::ConditionalResidualBlock;
+use inn_layers::conditioner::{ConditionalResidualBlock, SymmetricConfig};
 use inn_layers::coupling::{Additive, Coupling};
 use inn_layers::hint::{ConditionalHint, HintConfig, hint_coupling};
+use inn_layers::hyperbolic::{Resize, hyperbolic_step};
 use inn_layers::lanes::{LaneConfig, basic_coupling, gin_coupling, irim_coupling};
 use inn_layers::permute::Permute;
 use inn_ops::ScaleMap;
@@ -134,5 +135,26 @@ fn conditional_residual_block_reads_data_of_another_shape() {
             let conditioner = ConditionalResidualBlock::new(scope, image, (0, data), moved.len(), &residual())?;
             Ok(Coupling { conditioner, transform: Additive, kept: kept.clone(), moved: moved.clone() })
         });
+    }
+}
+
+#[test]
+fn hyperbolic_steps_that_resize_both_lanes() {
+    let config = SymmetricConfig { hidden: Some(3), alpha: 0.7, activation: SMOOTH, ..SymmetricConfig::default() };
+    for (state, resize) in [
+        (shape(2, 4, &[]), Resize::Keep),
+        (shape(2, 2, &[6]), Resize::Coarsen),
+        (shape(1, 8, &[3]), Resize::Refine),
+        (shape(2, 2, &[2, 4]), Resize::Coarsen),
+        (shape(1, 8, &[2, 1]), Resize::Refine),
+        (shape(1, 2, &[2, 2, 2]), Resize::Coarsen),
+        (shape(2, 16, &[1, 2, 1]), Resize::Refine),
+    ] {
+        for lane in [0, 1] {
+            check("hyperbolic step", state, &[], |scope| hyperbolic_step(scope, resize, lane, state.channels() / 2, state.rank(), &config));
+        }
+    }
+    for (resize, channels, rank) in [(Resize::Refine, 6, 2), (Resize::Coarsen, 4, 0)] {
+        assert!(matches!(Layout::build(|scope| hyperbolic_step(scope, resize, 0, channels, rank, &config)), Err(Error::Config { .. })));
     }
 }
