@@ -86,7 +86,7 @@ impl<N: Conditioner> Conditioner for Centered<N> {
     }
 
     fn hidden_bytes(&self, input: Shape, element: usize) -> usize {
-        // u is as large as what is moved, which the coupling counts twice already.
+        // Without u, which is half of what the coupling counts for its coefficients: a tile is an estimate.
         self.net.hidden_bytes(input, element)
     }
 

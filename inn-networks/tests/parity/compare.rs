@@ -145,7 +145,7 @@ impl<'a> Book<'a> {
         let name = format!("f64.fd.{key}");
         let Some(reference) = self.source.find(&name).and_then(|a| a.values.get(index)) else { return };
         self.touched.insert(name.clone());
-        let deviation = (ours - reference).abs() / reference.abs().max(1e-3 * scale).max(1e-3);
+        let deviation = (ours - reference).abs() / reference.abs().max(1e-2 * scale).max(1e-3);
         if self.is_excluded(&format!("fd.{key}.{index:03}"), Some(deviation / DIFFERENCE)) {
             return;
         }
