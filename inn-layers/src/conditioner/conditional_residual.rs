@@ -1,6 +1,6 @@
 //! A residual block that reads data of another shape and rank.
 
-use super::convolution::{AddBias, SumChannels};
+use super::convolution::{SumChannels, add_bias};
 use super::residual_block::PullHead;
 use super::{Ports, ResidualBlock, ResidualConfig};
 use inn_core::error::expect_shape;
@@ -80,9 +80,12 @@ impl Conditioner for ConditionalResidualBlock {
         self.block.check(facts, input.with_channels(2 * input.channels()))
     }
 
-    fn hidden_bytes(&self, input: Shape, element: usize) -> usize {
-        // Y0, [x; E] and its cotangent.
-        self.block.hidden_bytes(input, element) + 5 * input.sample_len() * element
+    fn hidden_bytes<B: Backend>(&self, at: &Inputs<'_, B>, x: View<'_, B>, save: bool) -> Result<usize> {
+        // [x; E] for the block to look at; with Y0 and the cotangent of [x; E] it is held as well.
+        let shape = x.shape();
+        let both = Tensor::scratch(at.backend(), shape.with_channels(2 * shape.channels()))?;
+        let own = if save { 5 } else { 3 } * shape.len() * size_of::<B::Elem>();
+        Ok(self.block.hidden_bytes(at, both.view(), save)? + own)
     }
 
     fn forward<B: Backend>(&self, at: &Inputs<'_, B>, x: View<'_, B>, out: &mut ViewMut<'_, B>) -> Result<Saved<B>> {
@@ -90,8 +93,7 @@ impl Conditioner for ConditionalResidualBlock {
         let rows = self.rows(shape, self.image);
         let mut y0 = Tensor::scratch(backend, rows)?;
         backend.conv_input(PRODUCT, self.data(at)?, at.param(self.weight)?, &mut y0.view_mut(), Write::Set)?;
-        let read = [at.param(self.bias)?.over_pixels(rows)];
-        backend.zip(&AddBias, rows, &read, &mut [y0.view_mut().update()], &mut [], &mut [])?;
+        add_bias(at, self.bias, &mut y0.view_mut())?;
         let y0 = y0.reshape(shape)?;
 
         let channels = shape.channels();

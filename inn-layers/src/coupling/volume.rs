@@ -85,9 +85,9 @@ impl<N: Conditioner> Conditioner for Centered<N> {
         }
     }
 
-    fn hidden_bytes(&self, input: Shape, element: usize) -> usize {
+    fn hidden_bytes<B: Backend>(&self, at: &Inputs<'_, B>, x: View<'_, B>, save: bool) -> Result<usize> {
         // Without u, which is half of what the coupling counts for its coefficients: a tile is an estimate.
-        self.net.hidden_bytes(input, element)
+        self.net.hidden_bytes(at, x, save)
     }
 
     fn forward<B: Backend>(&self, at: &Inputs<'_, B>, x: View<'_, B>, out: &mut ViewMut<'_, B>) -> Result<Saved<B>> {
