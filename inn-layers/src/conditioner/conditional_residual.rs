@@ -81,11 +81,12 @@ impl Conditioner for ConditionalResidualBlock {
     }
 
     fn hidden_bytes<B: Backend>(&self, at: &Inputs<'_, B>, x: View<'_, B>, save: bool) -> Result<usize> {
-        // [x; E] for the block to look at; with Y0 and the cotangent of [x; E] it is held as well.
-        let shape = x.shape();
-        let both = Tensor::scratch(at.backend(), shape.with_channels(2 * shape.channels()))?;
+        // One sample of [x; E] for the block to look at; with Y0 and the cotangent of [x; E] it is held for all of them.
+        let (shape, batch) = (x.shape(), x.shape().batch());
+        let both = Tensor::scratch(at.backend(), shape.with_batch(1).with_channels(2 * shape.channels()))?;
+        let block = self.block.hidden_bytes(&at.tile(0..1), both.view(), save)?;
         let own = if save { 5 } else { 3 } * shape.len() * size_of::<B::Elem>();
-        Ok(self.block.hidden_bytes(at, both.view(), save)? + own)
+        Ok(batch * block + own)
     }
 
     fn forward<B: Backend>(&self, at: &Inputs<'_, B>, x: View<'_, B>, out: &mut ViewMut<'_, B>) -> Result<Saved<B>> {
