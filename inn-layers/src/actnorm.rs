@@ -112,7 +112,7 @@ impl Invertible for ActNorm {
 }
 
 #[derive(Clone, Copy)]
-struct Normalize(Direction);
+pub(crate) struct Normalize(pub(crate) Direction);
 impl Kernel for Normalize {
     const READ: usize = 2;
     const UPDATE: usize = 1;
@@ -127,7 +127,7 @@ impl Kernel for Normalize {
 }
 
 #[derive(Clone, Copy)]
-struct PullNormalize(Direction);
+pub(crate) struct PullNormalize(pub(crate) Direction);
 impl Kernel for PullNormalize {
     const READ: usize = 2;
     const UPDATE: usize = 2;
@@ -153,7 +153,7 @@ impl Kernel for PullNormalize {
 
 /// ± N ln|s|, summed over the channels of every sample.
 #[derive(Clone, Copy)]
-struct LogScale(f64);
+pub(crate) struct LogScale(pub(crate) f64);
 impl Kernel for LogScale {
     const READ: usize = 1;
     const UPDATE: usize = 0;
@@ -169,7 +169,7 @@ impl Kernel for LogScale {
 
 /// ± N λ / s, summed over the samples.
 #[derive(Clone, Copy)]
-struct PullLogScale(f64);
+pub(crate) struct PullLogScale(pub(crate) f64);
 impl Kernel for PullLogScale {
     const READ: usize = 2;
     const UPDATE: usize = 0;

@@ -126,12 +126,12 @@ impl Invertible for Householder {
 }
 
 /// A vector seen as the weight of a 1x1 convolution in as many dimensions as `like` has.
-fn as_kernel<'a, B: Backend>(v: View<'a, B>, like: Shape) -> Result<View<'a, B>> {
+pub(crate) fn as_kernel<'a, B: Backend>(v: View<'a, B>, like: Shape) -> Result<View<'a, B>> {
     v.reshape(Shape::new(v.shape().batch(), v.shape().channels(), &[1, 1, 1][..like.rank()])?)
 }
 
 /// G = Σ a xᵀ.
-fn gram<B: Backend>(backend: &B, x: View<'_, B>, a: View<'_, B>, g: &mut Tensor<B>) -> Result<()> {
+pub(crate) fn gram<B: Backend>(backend: &B, x: View<'_, B>, a: View<'_, B>, g: &mut Tensor<B>) -> Result<()> {
     let shape = g.shape();
     let kernel = Shape::new(shape.batch(), shape.channels(), &[1, 1, 1][..x.shape().rank()])?;
     let mut g = g.view_mut();

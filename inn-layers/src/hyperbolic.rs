@@ -33,6 +33,61 @@ pub fn hyperbolic_layer(
     Ok(Coupling { conditioner: SymmetricBlock::new(scope, channels, rank, config)?, transform: Leapfrog, kept, moved })
 }
 
+/// What happens to the resolution of both states before a step; Haar lifting both ways.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resize {
+    /// Nothing.
+    #[default]
+    Keep,
+    /// Half the extents, 2^rank times the channels (the original's action -1).
+    Coarsen,
+    /// Twice the extents, channels / 2^rank (the original's action 1).
+    Refine,
+}
+
+impl Resize {
+    /// Channels of a state after it, of `channels` before it.
+    ///
+    /// # Errors
+    /// Refining channels that are no multiple of 2^rank, or data without spatial axes.
+    pub fn channels(self, channels: usize, rank: usize) -> Result<usize> {
+        let factor = 1 << rank;
+        match self {
+            Self::Keep => Ok(channels),
+            _ if rank == 0 => Err(Error::config("resize", "expected keep for data without spatial axes")),
+            Self::Coarsen => Ok(channels * factor),
+            Self::Refine if channels.is_multiple_of(factor) => Ok(channels / factor),
+            Self::Refine => Err(Error::config("resize", format!("refining {channels} channels; expected a multiple of {factor}"))),
+        }
+    }
+}
+
+/// A leapfrog step with the change of resolution before it, if any: the layer of the original. Both are orthogonal in the pair (P, Q) or a shear of
+/// it, so ℓ = 0.
+pub type HyperbolicStep = (Vec<SqueezeLanes>, HyperbolicLayer);
+
+/// Builds the step that resizes both states and then moves `lane`. `channels` are those of one state before it.
+///
+/// # Errors
+/// As [`Resize::channels`] and [`hyperbolic_layer`].
+pub fn hyperbolic_step(
+    scope: &mut Scope<'_>,
+    resize: Resize,
+    lane: usize,
+    channels: usize,
+    rank: usize,
+    config: &SymmetricConfig,
+) -> Result<HyperbolicStep> {
+    let forward = match resize {
+        Resize::Keep => None,
+        Resize::Coarsen => Some(Direction::Forward),
+        Resize::Refine => Some(Direction::Inverse),
+    };
+    let squeeze = forward.map(|forward| SqueezeLanes { forward, lanes: 2, squeeze: Squeeze::Haar });
+    Ok((squeeze.into_iter().collect(), hyperbolic_layer(scope, lane, resize.channels(channels, rank)?, rank, config)?))
+}
+
 /// A squeeze or unsqueeze of each lane for itself: both states change their resolution. Orthogonal, ℓ = 0.
 #[derive(Clone, Copy, Debug)]
 pub struct SqueezeLanes {

@@ -1,8 +1,10 @@
 //! Hyperbolic networks.
 
-use inn_core::{Architecture, Chain, Direction, Error, Result, Scope, Squeeze};
+use inn_core::{Architecture, Chain, Result, Scope};
 use inn_layers::conditioner::SymmetricConfig;
-use inn_layers::hyperbolic::{HyperbolicLayer, SqueezeLanes, hyperbolic_layer};
+use inn_layers::hyperbolic::hyperbolic_step;
+
+pub use inn_layers::hyperbolic::{HyperbolicStep, Resize};
 
 /// A leapfrog network on two states (Lensink et al. 2019, arXiv:1905.10484): volume preserving, memory constant in depth.
 ///
@@ -12,22 +14,6 @@ use inn_layers::hyperbolic::{HyperbolicLayer, SqueezeLanes, hyperbolic_layer};
 /// The states are lanes of one tensor, (B, 2 C, ..). Layer i overwrites lane i mod 2; after n layers the newest state is lane (n - 1) mod 2, see
 /// [`HyperbolicConfig::newest_lane`].
 pub type Hyperbolic = Chain<HyperbolicStep>;
-
-/// A layer with the change of resolution before it, if any.
-pub type HyperbolicStep = (Vec<SqueezeLanes>, HyperbolicLayer);
-
-/// What happens to the resolution before a layer; Haar lifting both ways.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Resize {
-    /// Nothing.
-    #[default]
-    Keep,
-    /// Half the extents, 2^rank times the channels.
-    Coarsen,
-    /// Twice the extents, channels / 2^rank.
-    Refine,
-}
 
 /// One layer of a [`Hyperbolic`] network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -77,28 +63,13 @@ impl Architecture for HyperbolicConfig {
     type Network = Hyperbolic;
 
     fn build(&self, scope: &mut Scope<'_>) -> Result<Hyperbolic> {
-        let factor = 1 << self.rank;
         let mut channels = self.channels;
         Chain::build(scope, "layer", self.layers.len(), |scope, i| {
             let layer = self.layers[i];
-            let resize = match layer.resize {
-                Resize::Keep => None,
-                Resize::Coarsen => {
-                    channels *= factor;
-                    Some(Direction::Forward)
-                }
-                Resize::Refine => {
-                    if !channels.is_multiple_of(factor) {
-                        let reason = format!("layer {i} refines {channels} channels; expected a multiple of {factor}");
-                        return Err(Error::config("layers", reason));
-                    }
-                    channels /= factor;
-                    Some(Direction::Inverse)
-                }
-            };
-            let squeeze = resize.map(|forward| SqueezeLanes { forward, lanes: 2, squeeze: Squeeze::Haar });
             let block = SymmetricConfig { hidden: layer.hidden.or(self.block.hidden), ..self.block.clone() };
-            Ok((squeeze.into_iter().collect(), hyperbolic_layer(scope, i % 2, channels, self.rank, &block)?))
+            let step = hyperbolic_step(scope, layer.resize, i % 2, channels, self.rank, &block)?;
+            channels = layer.resize.channels(channels, self.rank)?;
+            Ok(step)
         })
     }
 }

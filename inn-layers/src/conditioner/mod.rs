@@ -1,11 +1,13 @@
 //! Conditioner networks: what couplings read their coefficients from.
 
+mod conditional_residual;
 mod convolution;
 mod dense;
 mod residual_block;
 mod resnet;
 mod symmetric;
 
+pub use conditional_residual::ConditionalResidualBlock;
 pub use dense::{DenseConfig, DenseNet};
 pub use residual_block::{Head, ResidualBlock, ResidualConfig};
 pub use resnet::{ResNet, ResNetConfig};

@@ -355,7 +355,7 @@ impl Kernel for PullSkip {
 
 /// y becomes its cotangent ρ'(y) g.
 #[derive(Clone, Copy)]
-struct PullHead(Activation);
+pub(super) struct PullHead(pub(super) Activation);
 impl Kernel for PullHead {
     const READ: usize = 1;
     const UPDATE: usize = 1;

@@ -1,8 +1,10 @@
 //! Couplings: some channels are moved by an invertible map whose coefficients a network reads from the channels that are kept.
 
 mod transform;
+mod volume;
 
 pub use transform::{Additive, Affine, Leapfrog, Transform};
+pub use volume::{Centered, VolumePreserving};
 
 use inn_core::kernel::UNIFORMS;
 use inn_core::{

@@ -2,8 +2,8 @@
 
 use crate::flow::*;
 use inn_core::{
-    Call, Chain, Direction, Error, Given, Invertible, LinearOperator, Model, Multiscale, NetCall, Params, Scale, Scope, Shape, Squeeze,
-    Tensor,
+    Call, Chain, Direction, Error, Given, Invertible, LinearOperator, Model, Multiscale, NetCall, Odd, Params, Scale, Scope, Shape,
+    Squeeze, Tensor,
 };
 use inn_layers::conditioner::{NetConfig, Ports, ResNetConfig, ResidualConfig};
 use inn_layers::glow;

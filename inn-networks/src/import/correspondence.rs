@@ -89,6 +89,60 @@ impl Correspondence {
         self.householder(&join(theirs, "C"), &join(ours, "mix")).residual_block(&join(theirs, "RB"), &join(ours, "coupling"))
     }
 
+    /// `AffineLayer`: s, b.
+    #[must_use]
+    pub fn affine_layer(self, theirs: &str, ours: &str) -> Self {
+        self.actnorm(theirs, ours)
+    }
+
+    /// `CouplingLayerIRIM`: C and RB, with us `mix` and `coupling`.
+    #[must_use]
+    pub fn irim_coupling(self, theirs: &str, ours: &str) -> Self {
+        self.glow_coupling(theirs, ours)
+    }
+
+    /// `CouplingLayerHINT` on `channels` channels, a power of two: CL of each depth, which are shared, then C if it is there.
+    #[must_use]
+    pub fn hint_coupling(self, theirs: &str, ours: &str, channels: usize, mixed: bool) -> Self {
+        let (mut order, mut depth, mut size) = (self, 0, channels);
+        loop {
+            order = order.residual_block(&join(theirs, &format!("CL[{}].RB", depth + 1)), &join(ours, &format!("coupling{depth}_{size}")));
+            if size <= 4 {
+                break;
+            }
+            (depth, size) = (depth + 1, size / 2);
+        }
+        if mixed { order.householder(&join(theirs, "C"), &join(ours, "mix")) } else { order }
+    }
+
+    /// `ConditionalLayerHINT` on lanes of `channels` channels: CL_X, CL_Y, CL_YX, then C_X and C_Y if they are there.
+    #[must_use]
+    pub fn conditional_hint(self, theirs: &str, ours: &str, channels: usize, mixed: bool) -> Self {
+        let order = self
+            .hint_coupling(&join(theirs, "CL_X"), &join(ours, "x"), channels, false)
+            .hint_coupling(&join(theirs, "CL_Y"), &join(ours, "y"), channels, false)
+            .residual_block(&join(theirs, "CL_YX.RB"), &join(ours, "coupling"));
+        if !mixed {
+            return order;
+        }
+        order.householder(&join(theirs, "C_X"), &join(ours, "x.mix")).householder(&join(theirs, "C_Y"), &join(ours, "y.mix"))
+    }
+
+    /// `ConditionalResidualBlock`: W0, W1, W2, W3, b0, b1, b2.
+    #[must_use]
+    pub fn conditional_residual_block(self, theirs: &str, ours: &str) -> Self {
+        let arrays = [
+            ("W0", "embed.weight", Form::Whole),
+            ("W1", "conv1.weight", Form::Kernel),
+            ("W2", "conv2.weight", Form::Kernel),
+            ("W3", "conv3.weight", Form::Kernel),
+            ("b0", "embed.bias", Form::Whole),
+            ("b1", "conv1.bias", Form::Whole),
+            ("b2", "conv2.bias", Form::Whole),
+        ];
+        self.push((theirs, ours), &arrays)
+    }
+
     /// `HyperbolicLayer`: W, b.
     #[must_use]
     pub fn hyperbolic_layer(self, theirs: &str, ours: &str) -> Self {

@@ -96,7 +96,16 @@ fn every_coupling_family_is_a_density() {
     is_a_density("glow", &away(glow_steps), plane);
     // A series of two values is squeezed to one pixel of two channels.
     let step = StepConfig { net: net(1.0), ..StepConfig::default() };
-    let series = GlowConfig { channels: 1, rank: 1, levels: 1, steps: 3, squeeze: Some(Squeeze::Column), split: false, step, ..GlowConfig::default() };
+    let series = GlowConfig {
+        channels: 1,
+        rank: 1,
+        levels: 1,
+        steps: 3,
+        squeeze: Some(Squeeze::Column),
+        split: false,
+        step,
+        ..GlowConfig::default()
+    };
     is_a_density("glow of a series", &away(|scope| series.build(scope)), Shape::new(1, 1, &[2]).unwrap());
 }
 

@@ -32,15 +32,15 @@ impl Precision {
 /// Arrays of a case that are not to be met, with the reason.
 pub struct Exclusion {
     /// How their names begin, without the number type.
-    pub prefix: &'static str,
+    pub prefix: String,
     pub reason: &'static str,
     /// How far the original is from us there, in units of what is allowed, where we compute it.
     disagreement: Option<f64>,
 }
 
 impl Exclusion {
-    pub fn new(prefix: &'static str, reason: &'static str) -> Self {
-        Self { prefix, reason, disagreement: None }
+    pub fn new(prefix: impl Into<String>, reason: &'static str) -> Self {
+        Self { prefix: prefix.into(), reason, disagreement: None }
     }
 }
 
@@ -90,7 +90,7 @@ impl<'a> Book<'a> {
 
     /// Notes that an array is not to be met, if so.
     fn is_excluded(&mut self, key: &str, disagreement: Option<f64>) -> bool {
-        let Some(exclusion) = self.exclusions.iter_mut().find(|e| key.starts_with(e.prefix)) else { return false };
+        let Some(exclusion) = self.exclusions.iter_mut().find(|e| key.starts_with(&e.prefix)) else { return false };
         exclusion.disagreement = exclusion.disagreement.into_iter().chain(disagreement).reduce(f64::max);
         self.excluded += 1;
         true
@@ -145,7 +145,7 @@ impl<'a> Book<'a> {
         let name = format!("f64.fd.{key}");
         let Some(reference) = self.source.find(&name).and_then(|a| a.values.get(index)) else { return };
         self.touched.insert(name.clone());
-        let deviation = (ours - reference).abs() / reference.abs().max(1e-3 * scale).max(1e-3);
+        let deviation = (ours - reference).abs() / reference.abs().max(1e-2 * scale).max(1e-3);
         if self.is_excluded(&format!("fd.{key}.{index:03}"), Some(deviation / DIFFERENCE)) {
             return;
         }

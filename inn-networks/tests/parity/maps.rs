@@ -146,9 +146,24 @@ impl<T: CpuElement, L: Invertible> Modes<'_, T, L> {
         book.compare_lanes(&format!("{group}.X"), &self.inputs_of(pulled.state));
         book.compare_lanes(&format!("{group}.gX"), &self.inputs_of(pulled.cotangent));
         if let Some(g) = pulled.conditions.first() {
-            book.compare(&format!("{group}.gX1"), &array(g));
+            let mut g = array(g);
+            if let Some(passed) = self.passed_on(book) {
+                g.values.iter_mut().zip(&passed.values).for_each(|(g, p)| *g += p);
+            }
+            book.compare(&format!("{group}.gX1"), &g);
         }
         book.compare_list(&format!("{group}.gtheta"), &self.order.store(&grads).unwrap());
+    }
+
+    /// The cotangent of a condition that the original hands on beside its output.
+    fn passed_on<'b>(&self, book: &Book<'b>) -> Option<&'b Array> {
+        let hands_on = self.frame.conditioned && matches!(self.frame.output, Side::Output { .. });
+        hands_on.then(|| book.source.find("seed.gY1")).flatten()
+    }
+
+    /// The tangent of the condition in the file.
+    fn seed_conditions(&self, book: &Book<'_>) -> Vec<Tensor<Cpu<T>>> {
+        if self.frame.conditioned { vec![book.source.get("seed.dX1").unwrap().tensor(&self.cpu).unwrap()] } else { vec![] }
     }
 
     fn backward(&self, book: &mut Book<'_>) {
@@ -192,7 +207,8 @@ impl<T: CpuElement, L: Invertible> Modes<'_, T, L> {
         }
         let (x, dx) = (self.input(book, "in.X").unwrap(), self.input(book, "seed.dX").unwrap());
         let dtheta = self.seed_theta(book);
-        let out = self.call.jvp(x, dx, &Along { theta: Some(&dtheta), conditions: &[] }).unwrap();
+        let dconditions = self.seed_conditions(book);
+        let out = self.call.jvp(x, dx, &Along { theta: Some(&dtheta), conditions: &dconditions }).unwrap();
         if self.frame.logdet {
             book.compare_number("jacobian.logdet", self.mean(&out.logdet));
         }
@@ -229,19 +245,23 @@ impl<T: CpuElement, L: Invertible> Modes<'_, T, L> {
         let pulled = self.call.backward(y, gy, &gl, &mut grads).unwrap();
 
         let dx = self.input(book, "seed.dX").unwrap();
-        let dconditions: Vec<Tensor<Cpu<T>>> =
-            pulled.conditions.iter().map(|_| book.source.get("seed.dX1").unwrap().tensor(&self.cpu).unwrap()).collect();
+        let dconditions = self.seed_conditions(book);
         let (mut along_x, mut size) = dot(&pulled.cotangent.to_f64().unwrap(), &dx.to_f64().unwrap());
         for (g, d) in pulled.conditions.iter().zip(&dconditions) {
             let (product, norms) = dot(&g.to_f64().unwrap(), &d.to_f64().unwrap());
             (along_x, size) = (along_x + product, size + norms);
         }
-        book.compare_difference("X", 0, along_x, size);
+        let mut passed = 0.0;
+        if let Some(g) = self.passed_on(book) {
+            let (product, norms) = dot(&g.values, &book.source.get("seed.dX1").unwrap().values);
+            (passed, size) = (product, size + norms);
+        }
+        book.compare_difference("X", 0, along_x + passed, size);
         let objective = |dx: Tensor<Cpu<T>>, along: &Along<'_, Cpu<T>>| {
             let out = self.call.jvp(self.input(book, "in.X").unwrap(), dx, along).unwrap();
             dot(&weight, &out.tangent.to_f64().unwrap()).0 + self.weight() * self.mean(&out.logdet_tangent)
         };
-        let forward = objective(dx, &Along { theta: None, conditions: &dconditions });
+        let forward = passed + objective(dx, &Along { theta: None, conditions: &dconditions });
         let gradients = self.order.store(&grads).unwrap();
         let seeds = book.source.list("seed.dtheta.").unwrap();
         let mut pairs = vec![];

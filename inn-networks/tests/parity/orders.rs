@@ -3,6 +3,7 @@
 use crate::cases::{self, Subject};
 use inn_core::{Error, Layout};
 use inn_layers::glow::glow_coupling;
+use inn_layers::permute::Permute;
 use inn_networks::GlowConfig;
 use inn_networks::import::{self, Array, Correspondence, Original, Source, step_config};
 use inn_networks::{ConditionalGlowConfig, PyramidConfig};
@@ -31,6 +32,15 @@ fn networks_have_the_order_of_the_original() {
             Some(Subject::Block(..)) => Ok(Correspondence::new().residual_block("", "")),
             Some(Subject::Basic(..)) => Ok(Correspondence::new().residual_block("RB", "")),
             Some(Subject::Householder { .. }) => Ok(Correspondence::new().householder("", "")),
+            Some(Subject::Affine) => Ok(Correspondence::new().affine_layer("", "")),
+            Some(Subject::Irim(_)) => Ok(Correspondence::new().irim_coupling("", "")),
+            Some(Subject::ConditionalBlock(_)) => Ok(Correspondence::new().conditional_residual_block("", "")),
+            Some(Subject::Hint(config)) => {
+                Ok(Correspondence::new().hint_coupling("", "", channels(&name), config.permute != Permute::None))
+            }
+            Some(Subject::ConditionalHint(config)) => {
+                Ok(Correspondence::new().conditional_hint("", "", channels(&name), config.permute != Permute::None))
+            }
             Some(Subject::ActNorm) => Ok(Correspondence::new().actnorm("", "")),
             _ => continue,
         };
@@ -39,6 +49,11 @@ fn networks_have_the_order_of_the_original() {
         networks += 1;
     }
     assert!(networks >= 20, "{networks} networks and layers in the index");
+}
+
+/// The channels of a case, the last number of its name after a c.
+fn channels(name: &str) -> usize {
+    name.split('_').filter_map(|part| part.strip_prefix('c')?.parse().ok()).next_back().unwrap()
 }
 
 /// The arrays of a Glow coupling with 4 channels and 5 hidden ones.

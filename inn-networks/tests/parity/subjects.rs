@@ -6,11 +6,13 @@ use crate::frame::{Side, array};
 use crate::maps::{self, Frame};
 use crate::ops;
 use inn_core::{Along, Call, Given, Invertible, Layout, Model, Params, Reversed, Shape, Tensor};
-use inn_layers::ActNorm;
-use inn_layers::Householder;
-use inn_layers::conditioner::{Ports, ResidualBlock};
+use inn_layers::conditioner::{ConditionalResidualBlock, Ports, ResidualBlock};
 use inn_layers::coupling::{Additive, Affine, Coupling};
 use inn_layers::glow::glow_coupling;
+use inn_layers::hint::{ConditionalHint, hint_coupling};
+use inn_layers::lanes::irim_coupling;
+use inn_layers::permute::Permute;
+use inn_layers::{ActNorm, AffineLayer, Householder};
 use inn_networks::import::{Correspondence, Original};
 use inn_networks::{ConditionalGlowConfig, GlowConfig, PyramidConfig};
 use inn_ops::{Cpu, CpuElement};
@@ -75,6 +77,47 @@ pub fn check(book: &mut Book<'_>, name: &str, subject: &Subject) {
             let layout = layout.with_frozen(|name| *frozen && name == "mix.vectors");
             let frame = Frame { conditioned: condition.is_some(), ..plain };
             maps::check(book, &layer, &layout, &Correspondence::new().glow_coupling("", ""), frame);
+        }
+        Subject::Affine => {
+            let (layer, layout) = Layout::build(|scope| AffineLayer::new(scope, channels, data.spatial())).unwrap();
+            let frame = Frame { hessian: true, ..plain };
+            maps::check(book, &layer, &layout, &Correspondence::new().affine_layer("", ""), frame);
+        }
+        Subject::Irim(config) => {
+            let (layer, layout) = Layout::build(|scope| irim_coupling(scope, channels, rank, None, config)).unwrap();
+            maps::check(book, &layer, &layout, &Correspondence::new().irim_coupling("", ""), plain);
+        }
+        Subject::Hint(config) => {
+            let (layer, layout) = Layout::build(|scope| hint_coupling(scope, channels, rank, None, config)).unwrap();
+            let order = Correspondence::new().hint_coupling("", "", channels, config.permute != Permute::None);
+            maps::check(book, &layer, &layout, &order, plain);
+        }
+        Subject::ConditionalHint(config) => {
+            let (layer, layout) = Layout::build(|scope| ConditionalHint::new(scope, channels, rank, config)).unwrap();
+            let order = Correspondence::new().conditional_hint("", "", channels, config.permute != Permute::None);
+            let lanes = Side::Lanes { swapped: false };
+            maps::check(book, &layer, &layout, &order, Frame { input: lanes, output: lanes, ..plain });
+        }
+        Subject::ConditionalBlock(config) => {
+            let condition = Shape::from_dims(&source.get("in.X1").unwrap().dims).unwrap();
+            let (conditioner, layout) =
+                Layout::build(|scope| ConditionalResidualBlock::new(scope, data, (0, condition), channels, config)).unwrap();
+            let layer = Coupling { conditioner, transform: Additive, kept: 0..channels, moved: channels..2 * channels };
+            let frame = Frame { output: Side::Output { inputs: channels }, conditioned: true, ..plain };
+            maps::check(book, &layer, &layout, &Correspondence::new().conditional_residual_block("", ""), frame);
+        }
+        Subject::Composition(config) => {
+            let (layer, layout) = Layout::build(|scope| {
+                let first = hint_coupling(&mut scope.sub("first"), channels, rank, None, config)?;
+                let norm = ActNorm::new(&mut scope.sub("norm"), channels)?;
+                Ok((first, norm, hint_coupling(&mut scope.sub("last"), channels, rank, None, config)?))
+            })
+            .unwrap();
+            let order = Correspondence::new()
+                .hint_coupling("layers[1]", "first", channels, true)
+                .actnorm("layers[2]", "norm")
+                .hint_coupling("layers[3]", "last", channels, true);
+            maps::check(book, &layer, &layout, &order, plain);
         }
         Subject::Hyperbolic(config) => {
             let output = Side::Lanes { swapped: config.newest_lane() == 0 };
