@@ -24,7 +24,7 @@ use inn_networks::diagnose::{self, Diagnosis, Options};
 use inn_networks::files::{self, write_whole};
 use inn_networks::import::Source;
 use inn_networks::train::{ChaCha8Rng, Dataset};
-use inn_networks::{ConditionalGlowConfig, GlowConfig};
+use inn_networks::{ConditionalGlowConfig, Glow, GlowConfig};
 use inn_ops::Cpu;
 use rand::SeedableRng;
 use std::path::PathBuf;
@@ -92,7 +92,7 @@ fn look(args: &Args) -> Result<Diagnosis> {
 }
 
 /// A flow whose second normalization met a channel that was constant.
-fn planted(cpu: &Device) -> Result<(Model<<GlowConfig as Architecture>::Network, Device>, Tensor<Device>)> {
+fn planted(cpu: &Device) -> Result<(Model<Glow, Device>, Tensor<Device>)> {
     let mut model = GlowConfig::dense(4, 3).model(cpu, 0)?;
     let mut flat = model.params().to_flat()?;
     let entry = model.layout().find("level0.step1.actnorm.scale");

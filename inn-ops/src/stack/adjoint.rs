@@ -52,7 +52,7 @@ impl<'a, T: CpuElement> Sums<'a, T> {
         pool::each(chunks.len(), alone, |i| {
             if let Ok(mut chunk) = chunks[i].lock() {
                 for part in others.chunks_exact(size) {
-                    chunk.iter_mut().zip(&part[i * SUM_ELEMENTS..]).for_each(|(sum, &v)| *sum = *sum + v);
+                    chunk.iter_mut().zip(&part[i * SUM_ELEMENTS..]).for_each(|(sum, &v)| *sum += v);
                 }
             }
         });
@@ -63,7 +63,7 @@ impl<'a, T: CpuElement> Sums<'a, T> {
     /// Adds the matrix at `start` with `rows` rows of `columns` elements to `to`, row by row.
     fn add(&self, start: usize, rows: usize, columns: usize, to: &mut [T]) {
         for (to, row) in to.chunks_exact_mut(columns).zip(self.sum[start..start + rows * self.wide].chunks_exact(self.wide)) {
-            to.iter_mut().zip(row).for_each(|(to, &v)| *to = *to + v);
+            to.iter_mut().zip(row).for_each(|(to, &v)| *to += v);
         }
     }
 
@@ -84,13 +84,16 @@ impl<'a, T: CpuElement> Sums<'a, T> {
             sums[..lanes].copy_from_slice(vector);
             let mut half = lanes / 2;
             while half > 0 {
-                (0..half).for_each(|i| sums[i] = sums[i] + sums[i + half]);
+                (0..half).for_each(|i| sums[i] += sums[i + half]);
                 half /= 2;
             }
-            *to = *to + sums[0];
+            *to += sums[0];
         }
     }
 }
+
+/// Adds a gradient to a slice.
+pub(super) type Add<'a, T> = &'a dyn Fn(&mut [T]);
 
 /// Where the hidden values come from.
 pub(super) enum Hidden<'a, T> {
@@ -123,7 +126,7 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
     gout: Image<T>,
     hidden: Hidden<'_, T>,
     buffer: &mut [T],
-    mut write: impl FnMut(usize, &dyn Fn(&mut [T])),
+    mut write: impl FnMut(usize, Add<'_, T>),
 ) {
     let common = Common::new(plan, rho, weights, inputs, gout);
     let (level, kernels, tables, alone) = (common.level, common.kernels, &common.tables, common.alone);

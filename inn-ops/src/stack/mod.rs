@@ -17,7 +17,7 @@ pub(crate) use plan::Plan;
 
 use crate::cpu::{Cpu, CpuElement};
 use crate::simd;
-use adjoint::Hidden;
+use adjoint::{Add, Hidden};
 use inn_core::stack::{Last, Pointwise, Stack, StackPass, StackShape};
 use inn_core::view::{Update, View, ViewMut};
 use inn_core::{Backend, Error, Result, Window, Write};
@@ -247,7 +247,7 @@ fn gradient_places<T: CpuElement, A>(
 fn adder<'a, T: CpuElement>(
     gradients: &'a mut Update<'_, Cpu<T>>,
     places: &'a [Range<usize>],
-) -> impl FnMut(usize, &dyn Fn(&mut [T])) + use<'a, T> {
+) -> impl FnMut(usize, Add<'_, T>) + use<'a, T> {
     let to = gradients.buffer_mut().as_mut_slice();
     |i, add| add(&mut to[places[i].clone()])
 }

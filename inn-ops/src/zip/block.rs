@@ -245,7 +245,7 @@ impl<T: CpuElement, K: Kernel> Block<'_, T, K> {
                 value.store(stage.pointer());
                 for lane in 0..rest {
                     let place = self.dense_sums.add(i * self.stride + start + lane);
-                    *place = *place + *stage.pointer().add(lane);
+                    *place += *stage.pointer().add(lane);
                 }
             }
         }
