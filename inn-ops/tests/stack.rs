@@ -2,7 +2,7 @@
 
 use inn_core::stack::{Affine, Last, Stack, StackPass};
 use inn_core::view::{Access, Update};
-use inn_core::{Backend, Conv, HostBackend, Shape, Tensor, View, Write};
+use inn_core::{Backend, Conv, Shape, Tensor, View, Write};
 use inn_ops::{Activation, Cpu, CpuElement};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
