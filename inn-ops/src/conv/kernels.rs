@@ -4,6 +4,7 @@ use super::copy::{self, Source};
 use super::micro::{self, Panel, Product};
 use super::outer::{self, Outer, Turn};
 use crate::simd::{Element, Level};
+use crate::stack::fold;
 use crate::stack::lines::{self, Lines};
 
 /// Computes rows of a matrix product.
@@ -32,6 +33,9 @@ pub(crate) struct Kernels<T: 'static> {
     /// From an image to the rows of a strip, and back.
     pub(crate) gather: unsafe fn(&Lines<'_, T>),
     pub(crate) scatter: unsafe fn(&Lines<'_, T>),
+    /// The same for folded rows.
+    pub(crate) gather_folded: unsafe fn(&Lines<'_, T>),
+    pub(crate) scatter_folded: unsafe fn(&Lines<'_, T>),
 }
 
 /// Gives the kernels of an element type. Not nameable outside of this crate.
@@ -99,6 +103,18 @@ macro_rules! table {
                 unsafe { lines::scatter::<L>(p) }
             }
 
+            $(#[$enable])?
+            unsafe fn gather_folded(p: &Lines<'_, $elem>) {
+                // SAFETY: see above.
+                unsafe { fold::gather::<L>(p) }
+            }
+
+            $(#[$enable])?
+            unsafe fn scatter_folded(p: &Lines<'_, $elem>) {
+                // SAFETY: see above.
+                unsafe { fold::scatter::<L>(p) }
+            }
+
             pub(super) static TABLE: Kernels<$elem> = Kernels {
                 lanes: L::N,
                 panel: &[$(panel::<$mr, $nv>),*],
@@ -109,6 +125,8 @@ macro_rules! table {
                 turn,
                 gather,
                 scatter,
+                gather_folded,
+                scatter_folded,
             };
         }
     };

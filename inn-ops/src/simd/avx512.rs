@@ -26,6 +26,26 @@ unsafe fn zip_f64(a: __m512d, b: __m512d) -> (__m512d, __m512d) {
     }
 }
 
+#[inline(always)]
+unsafe fn unzip_f32(a: __m512, b: __m512) -> (__m512, __m512) {
+    // SAFETY: see above.
+    unsafe {
+        let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+        let odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+        (_mm512_permutex2var_ps(a, even, b), _mm512_permutex2var_ps(a, odd, b))
+    }
+}
+
+#[inline(always)]
+unsafe fn unzip_f64(a: __m512d, b: __m512d) -> (__m512d, __m512d) {
+    // SAFETY: see above.
+    unsafe {
+        let even = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
+        let odd = _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15);
+        (_mm512_permutex2var_pd(a, even, b), _mm512_permutex2var_pd(a, odd, b))
+    }
+}
+
 /// Steps that the 32-bit offsets of gathers have room for.
 const NEAR: usize = 1 << 24;
 
@@ -50,7 +70,7 @@ unsafe fn gather_f64(from: *const f64, mask: u32, step: usize) -> __m512d {
 
 macro_rules! lanes {
     ($(#[$doc:meta])* $name:ident, $elem:ty, $reg:ty, $n:literal, $mask:ty,
-     $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $zip:ident, $gather:ident,
+     $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $zip:ident, $unzip:ident, $gather:ident,
      $maskload:ident, $compress:ident, $maskstore:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
@@ -107,6 +127,13 @@ macro_rules! lanes {
             }
 
             #[inline(always)]
+            unsafe fn unzip(self, other: Self) -> (Self, Self) {
+                // SAFETY: see above.
+                let (even, odd) = unsafe { $unzip(self.0, other.0) };
+                (Self(even), Self(odd))
+            }
+
+            #[inline(always)]
             fn prefetch(from: *const $elem) {
                 // SAFETY: a hint, which never faults; part of every x86-64.
                 unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
@@ -146,7 +173,7 @@ lanes!(
     /// Sixteen `f32`.
     F32x16, f32, __m512, 16, __mmask16,
     _mm512_setzero_ps, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps,
-    _mm512_add_ps, zip_f32, gather_f32,
+    _mm512_add_ps, zip_f32, unzip_f32, gather_f32,
     _mm512_maskz_loadu_ps, _mm512_maskz_compress_ps, _mm512_mask_storeu_ps
 );
 
@@ -154,6 +181,6 @@ lanes!(
     /// Eight `f64`.
     F64x8, f64, __m512d, 8, __mmask8,
     _mm512_setzero_pd, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_fmadd_pd,
-    _mm512_add_pd, zip_f64, gather_f64,
+    _mm512_add_pd, zip_f64, unzip_f64, gather_f64,
     _mm512_maskz_loadu_pd, _mm512_maskz_compress_pd, _mm512_mask_storeu_pd
 );

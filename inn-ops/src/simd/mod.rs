@@ -103,14 +103,18 @@ pub trait Element:
 {
     /// Zero.
     const ZERO: Self;
+    /// -1.
+    const MINUS_ONE: Self;
 }
 
 impl Element for f32 {
     const ZERO: Self = 0.0;
+    const MINUS_ONE: Self = -1.0;
 }
 
 impl Element for f64 {
     const ZERO: Self = 0.0;
+    const MINUS_ONE: Self = -1.0;
 }
 
 /// The largest number of lanes of any vector type.
@@ -145,6 +149,20 @@ pub(crate) trait Lanes: Copy {
     /// Interleaves two vectors: `a[0] b[0] a[1] b[1] ...`, as the low and the
     /// high half of that.
     unsafe fn zip(self, other: Self) -> (Self, Self);
+
+    /// The inverse of [`zip`](Self::zip): the elements of even and of odd place of two vectors in a row.
+    #[inline(always)]
+    unsafe fn unzip(self, other: Self) -> (Self, Self) {
+        let (mut a, mut b) = (self, other);
+        // As often as 2 can be multiplied by itself to give 2 N, less once: a perfect shuffle of 2 N cards has that order.
+        let mut span = 1;
+        while span < Self::N {
+            // SAFETY: as for this function.
+            (a, b) = unsafe { a.zip(b) };
+            span *= 2;
+        }
+        (a, b)
+    }
 
     /// Asks for memory that will be read soon; any address is allowed.
     #[inline(always)]

@@ -10,8 +10,9 @@
 //! ```
 //! Each task adds its strips to a partial gradient of the weights; those are added in their order at the end.
 
+use super::fold;
 use super::lines::Image;
-use super::map::{Common, Walks, packed_len};
+use super::map::{Common, Walks, folded_len, packed_len};
 use super::plan::Plan;
 use super::pointwise::{Activate, Pull, Rows, SumRows};
 use super::product::{outer, turn};
@@ -24,14 +25,15 @@ use crate::cpu::CpuElement;
 use crate::pool;
 use crate::simd::MAX_LANES;
 use inn_core::stack::Pointwise;
+use std::ops::Range;
 use std::sync::Mutex;
 
 /// Elements of a thread's arrays: rows of the output's cotangent or of x, three of hidden channels, those that were not kept, and turned
 /// ones.
 pub(super) fn thread_len(plan: &Plan, kept: bool) -> usize {
-    let turned = plan.wide() * plan.pitch;
+    let turned = plan.wide() * plan.pitch.max(plan.arrays() * plan.half);
     let own = if kept { 0 } else { plan.kept_of_strip() };
-    (plan.edge_rows() + 3 * plan.hidden) * plan.pitch + own + SLACK + turned + SLACK
+    plan.edge_len() + folded_len(plan) + 3 * plan.hidden * plan.pitch + own + SLACK + turned + SLACK
 }
 
 /// Elements of the partial gradients that a task adds up.
@@ -45,8 +47,8 @@ struct Sums<'a, T: 'static> {
 }
 
 impl<'a, T: CpuElement> Sums<'a, T> {
-    /// Adds partial gradients of `size` elements up, in their order.
-    fn new(kernels: &'a Kernels<T>, parts: &'a mut [T], size: usize, wide: usize, alone: bool) -> Self {
+    /// Adds partial gradients of `size` elements up, in their order; some ranges are those of folded weights.
+    fn new(kernels: &'a Kernels<T>, parts: &'a mut [T], (size, folded): (usize, &[Range<usize>]), wide: usize, alone: bool) -> Self {
         let (sum, others) = parts.split_at_mut(size);
         let chunks: Vec<_> = sum.chunks_mut(SUM_ELEMENTS).map(Mutex::new).collect();
         pool::each(chunks.len(), alone, |i| {
@@ -57,6 +59,9 @@ impl<'a, T: CpuElement> Sums<'a, T> {
             }
         });
         drop(chunks);
+        for range in folded {
+            fold::weight_gradients(&mut sum[range.clone()], wide);
+        }
         Self { sum, wide, kernels }
     }
 
@@ -142,19 +147,21 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
     let way = common.pack_back(back);
     let forward = (ways == 2).then(|| common.pack_forward(forth));
     let shared = Shared::new(partials);
+    let (arrays, (edge_row, edge_apart)) = (plan.arrays(), common.edge_rows());
     let slot = |phase: usize, slot: usize| {
         with_buffer(thread_len(plan, ways == 1), |buffer: &mut [T]| {
             let edge = buffer.as_mut_ptr();
             // SAFETY: the parts of the buffer as `thread_len` counts them; every slot has a partial gradient.
-            let (x, mut g, mut next, turned, part) = unsafe {
-                let x = edge.add(plan.edge_rows() * plan.pitch);
+            let (m, x, mut g, mut next, turned, part) = unsafe {
+                let m = edge.add(plan.edge_len());
+                let x = m.add(folded_len(plan));
                 let g = x.add(n * plan.pitch);
                 let next = g.add(n * plan.pitch);
                 let turned = next.add(n * plan.pitch + SLACK);
-                (x, g, next, turned, shared.get().add(slot * size))
+                (m, x, g, next, turned, shared.get().add(slot * size))
             };
             // SAFETY: as above; only where nothing was kept.
-            let own = unsafe { turned.add(wide * plan.pitch + SLACK) };
+            let own = unsafe { turned.add(wide * plan.pitch.max(plan.arrays() * plan.half) + SLACK) };
             if phase == 0 {
                 // SAFETY: the partial gradient of this slot alone.
                 unsafe { std::slice::from_raw_parts_mut(part, size) }.fill(T::default());
@@ -162,9 +169,9 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
             let mut walks = Walks::default();
             for s in split(plan.tasks(phase), plan.slots, slot).flat_map(|task| plan.task(phase, task)) {
                 walks.set(plan, s);
-                let pixels = walks.first.pixels();
                 let at = common.hidden_rows(&walks.first);
                 let vectors = at.len / plan.lanes;
+                let edge_vectors = common.edge_vectors(&at);
                 let base = match hidden {
                     // SAFETY: the strip's part of what was kept, which is read only.
                     Hidden::Kept(kept) => unsafe { kept.as_ptr().add(s * plan.kept_of_strip()).cast_mut() },
@@ -177,40 +184,54 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
                     let bias = |layer: usize| part.add(start_bias + layer * n * lanes);
                     match (&hidden, &forward) {
                         (Hidden::Again(out), Some(forward)) => {
-                            common.hidden(forward, inputs, &walks.first, edge, x, y);
-                            common.output(forward, walks.last(), edge, x, *out);
+                            common.hidden(forward, inputs, &walks.first, edge, (x, m), y);
+                            common.output(forward, walks.last(), edge, (x, m), *out);
                         }
                         _ => T::with(level, Activate { at, y: y(plan.middle), x, bias: None, skip: false, rho }),
                     }
-                    turn(kernels, tables, x, n, pixels, turned);
-                    for (i, (rows, w)) in common.outs.iter().zip(&way.last).enumerate() {
+                    let turn_all = |x: *mut T| {
+                        common.fold(&at, x, m);
+                        for (e, from) in common.arrays(&at, x, m).into_iter().enumerate() {
+                            let to = turned.add(e * wide * edge_vectors * lanes);
+                            turn(kernels, (from.0, from.1), n, edge_vectors * lanes, to);
+                        }
+                    };
+                    // The partial gradient of the rows of a part, from neighbourhoods in `edge` and what was turned.
+                    let outer_all = |rows: usize, place: *mut T| {
+                        for e in 0..arrays {
+                            let a = (edge.add(e * edge_row).cast_const(), edge_apart, rows / if plan.folded { 3 } else { 1 });
+                            let b = (turned.add(e * wide * edge_vectors * lanes).cast_const(), wide);
+                            outer(kernels, tables, a, b, edge_vectors * lanes, (place.add(e * wide), arrays * wide));
+                        }
+                    };
+                    turn_all(x);
+                    for (i, (rows, w)) in common.outs.iter().zip(way.last.chunks(arrays)).enumerate() {
                         common.gather(gout, walks.last(), rows, edge);
                         if let Ending::Affine(..) = weights.last {
                             let at = Rows { rows: rows.rows.len(), ..at };
                             T::with(level, SumRows { at, g: edge, sums: bias(plan.middle + 1).add(rows.rows.start * lanes), lanes });
                         }
-                        let place = part.add(start_last + rows.rows.start * wide);
-                        outer(kernels, tables, (edge, rows.rows.len()), (turned, wide), pixels, place);
-                        w.times(kernels, tables, edge, vectors, g, i > 0);
+                        outer_all(rows.rows.len(), part.add(start_last + plan.unfolded(rows.rows.start) * wide));
+                        common.to_hidden(w, &at, edge, (g, m), i > 0);
                     }
+                    common.unfold(&at, g, m);
                     let top = plan.middle;
                     T::with(level, Pull { at, y: y(top), g, extra: None, sums: bias(top), lanes, rho });
                     for i in (0..plan.middle).rev() {
                         T::with(level, Activate { at, y: y(i), x, bias: None, skip: false, rho });
-                        turn(kernels, tables, x, n, pixels, turned);
+                        turn(kernels, (x, plan.pitch), n, at.len, turned);
                         let place = part.add(size_first + i * n * wide);
-                        outer(kernels, tables, (g, n), (turned, wide), pixels, place);
-                        way.middle[i].times(kernels, tables, g, vectors, next, false);
+                        outer(kernels, tables, (g, plan.pitch, n), (turned, wide), at.len, (place, wide));
+                        way.middle[i].times(kernels, tables, (g, plan.pitch), vectors, (next, plan.pitch), false);
                         let extra = weights.skip.then_some(g.cast_const());
                         T::with(level, Pull { at, y: y(i), g: next, extra, sums: bias(i), lanes, rho });
                         std::mem::swap(&mut g, &mut next);
                     }
-                    turn(kernels, tables, g, n, pixels, turned);
-                    for (rows, w) in common.ins.iter().zip(&way.first) {
+                    turn_all(g);
+                    for (rows, w) in common.ins.iter().zip(way.first.chunks(arrays)) {
                         common.gather(inputs[rows.image], &walks.first, rows, edge);
-                        let place = part.add(rows.rows.start * wide);
-                        outer(kernels, tables, (edge, rows.rows.len()), (turned, wide), pixels, place);
-                        w.times(kernels, tables, g, vectors, edge, false);
+                        outer_all(rows.rows.len(), part.add(plan.unfolded(rows.rows.start) * wide));
+                        common.from_hidden(w, &at, (g, m), edge);
                         common.scatter(gx[rows.image], &walks.first, rows, edge);
                     }
                 }
@@ -220,7 +241,8 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
     for phase in 0..plan.phases() {
         pool::each(plan.slots, alone, |s| slot(phase, s));
     }
-    let sums = Sums::new(kernels, partials, size, wide, alone);
+    let folded = if plan.folded { vec![0..size_first, start_last..start_last + size_last] } else { Vec::new() };
+    let sums = Sums::new(kernels, partials, (size, &folded), wide, alone);
     write(0, &|to| sums.add_turned(0, rows_in, n, to));
     write(1, &|to| sums.add_vector(start_bias, to));
     for i in 0..plan.middle {

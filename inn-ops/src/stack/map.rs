@@ -1,5 +1,6 @@
 //! The forward pass over strips.
 
+use super::fold::{self, Fold, PARTS, Unfold};
 use super::lines::{Image, Lines};
 use super::plan::{Plan, Taps};
 use super::pointwise::{Activate, AddBias, Rows};
@@ -21,13 +22,18 @@ pub(super) const SMALL: usize = 3 << 19;
 /// Elements of the packed weights of one way.
 pub(super) fn packed_len(plan: &Plan) -> usize {
     let (rows_in, rows_out) = plan.outer_rows();
-    plan.hidden * (rows_in + plan.middle * plan.hidden + rows_out)
+    plan.hidden * (plan.unfolded(rows_in) + plan.middle * plan.hidden + plan.unfolded(rows_out))
+}
+
+/// Elements of the four arrays that take the place of a hidden one.
+pub(super) fn folded_len(plan: &Plan) -> usize {
+    if plan.folded { PARTS * plan.hidden * plan.half } else { 0 }
 }
 
 /// Elements of a thread's arrays.
 pub(super) fn thread_len(plan: &Plan, keep: bool) -> usize {
     let hidden = if keep { 1 } else { 2 };
-    (plan.edge_rows() + hidden * plan.hidden) * plan.pitch + SLACK
+    plan.edge_len() + hidden * plan.hidden * plan.pitch + folded_len(plan) + SLACK
 }
 
 /// Channels of an image whose neighbourhoods are rows of the array at one time.
@@ -105,48 +111,96 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
         Self { plan, level, kernels: T::kernels(level), tables: Tables::new(plan), rho, weights, ins, outs, alone }
     }
 
+    /// The first and the last weight as products take them: themselves, or the four that they are folded to.
+    fn with_weights<R>(&self, body: impl FnOnce(&[&[T]], &[&[T]]) -> R) -> R {
+        let (Ending::Transposed(last) | Ending::Affine(last, _)) = self.weights.last;
+        let first = self.weights.first.0;
+        if !self.plan.folded {
+            return body(&[first], &[last]);
+        }
+        let lengths = [first.len() / 3, last.len() / 3];
+        with_buffer(PARTS * (lengths[0] + lengths[1]), |folded: &mut [T]| {
+            let (to_first, to_last) = folded.split_at_mut(PARTS * lengths[0]);
+            fold::weights(first, self.plan.hidden, to_first);
+            fold::weights(last, self.plan.hidden, to_last);
+            let (first, last): (Vec<_>, Vec<_>) = (to_first.chunks(lengths[0]).collect(), to_last.chunks(lengths[1]).collect());
+            body(&first, &last)
+        })
+    }
+
+    /// The rows of a part in a folded weight, or in the weight itself.
+    fn rows(&self, part: &Part) -> Range<usize> {
+        let taps = if self.plan.folded { 3 } else { 1 };
+        part.rows.start / taps..part.rows.end / taps
+    }
+
     /// W_1, W_i and Wᵀ (or an affine W), packed into `to`.
     pub(super) fn pack_forward<'b>(&self, to: &'b mut [T]) -> Way<'b, T> {
-        let (rows_in, rows_out) = self.plan.outer_rows();
         let hidden = self.plan.hidden;
-        let first = Source::plain(self.weights.first.0, hidden, rows_in);
-        let last = match self.weights.last {
-            Ending::Transposed(w) => Source::turned(w, rows_out, hidden),
-            Ending::Affine(w, _) => Source::plain(w, rows_out, hidden),
-        };
-        let first = self.ins.iter().map(|part| first.part_of_columns(part.rows.clone()));
-        let middle = self.weights.middle.iter().map(|(w, _)| Source::plain(w, hidden, hidden));
-        let last = self.outs.iter().map(|part| last.part_of_rows(part.rows.clone()));
-        self.pack(first, middle, last, to)
+        self.with_weights(|first, last| {
+            let mut sources = Vec::new();
+            for part in &self.ins {
+                sources.extend(first.iter().map(|w| Source::plain(w, hidden, w.len() / hidden).part_of_columns(self.rows(part))));
+            }
+            sources.extend(self.weights.middle.iter().map(|(w, _)| Source::plain(w, hidden, hidden)));
+            for part in &self.outs {
+                sources.extend(last.iter().map(|w| {
+                    let rows = w.len() / hidden;
+                    match self.weights.last {
+                        Ending::Transposed(_) => Source::turned(w, rows, hidden).part_of_rows(self.rows(part)),
+                        Ending::Affine(..) => Source::plain(w, rows, hidden).part_of_rows(self.rows(part)),
+                    }
+                }));
+            }
+            self.pack(&sources, to)
+        })
     }
 
     /// W_1ᵀ, W_iᵀ and W (or the transpose of an affine one), packed into `to`.
     pub(super) fn pack_back<'b>(&self, to: &'b mut [T]) -> Way<'b, T> {
-        let (rows_in, rows_out) = self.plan.outer_rows();
         let hidden = self.plan.hidden;
-        let first = Source::turned(self.weights.first.0, rows_in, hidden);
-        let last = match self.weights.last {
-            Ending::Transposed(w) => Source::plain(w, hidden, rows_out),
-            Ending::Affine(w, _) => Source::turned(w, hidden, rows_out),
-        };
-        let first = self.ins.iter().map(|part| first.part_of_rows(part.rows.clone()));
-        let middle = self.weights.middle.iter().map(|(w, _)| Source::turned(w, hidden, hidden));
-        let last = self.outs.iter().map(|part| last.part_of_columns(part.rows.clone()));
-        self.pack(first, middle, last, to)
+        self.with_weights(|first, last| {
+            let mut sources = Vec::new();
+            for part in &self.ins {
+                sources.extend(first.iter().map(|w| Source::turned(w, w.len() / hidden, hidden).part_of_rows(self.rows(part))));
+            }
+            sources.extend(self.weights.middle.iter().map(|(w, _)| Source::turned(w, hidden, hidden)));
+            for part in &self.outs {
+                sources.extend(last.iter().map(|w| {
+                    let rows = w.len() / hidden;
+                    match self.weights.last {
+                        Ending::Transposed(_) => Source::plain(w, hidden, rows).part_of_columns(self.rows(part)),
+                        Ending::Affine(..) => Source::turned(w, hidden, rows).part_of_columns(self.rows(part)),
+                    }
+                }));
+            }
+            self.pack(&sources, to)
+        })
     }
 
-    fn pack<'b, 'c>(
-        &self,
-        first: impl Iterator<Item = Source<'c, T>>,
-        middle: impl Iterator<Item = Source<'c, T>>,
-        last: impl Iterator<Item = Source<'c, T>>,
-        to: &'b mut [T],
-    ) -> Way<'b, T> {
-        let sources: Vec<_> = first.chain(middle).chain(last).collect();
-        let mut first = pack(self.kernels, self.alone, &sources, to);
-        let mut middle = first.split_off(self.ins.len());
+    fn pack<'b>(&self, sources: &[Source<'_, T>], to: &'b mut [T]) -> Way<'b, T> {
+        let mut first = pack(self.kernels, self.alone, sources, to);
+        let mut middle = first.split_off(self.ins.len() * self.plan.arrays());
         let last = middle.split_off(self.plan.middle);
         Way { first, middle, last }
+    }
+
+    /// The hidden arrays of a strip.
+    pub(super) fn hidden_rows(&self, walk: &Walk) -> Rows {
+        let halves = if self.plan.folded { 2 } else { 1 };
+        let vectors = halves * (walk.pixels() / halves).div_ceil(self.plan.lanes);
+        Rows { rows: self.plan.hidden, len: vectors * self.plan.lanes, pitch: self.plan.pitch }
+    }
+
+    /// Distance of the rows of an array of neighbourhoods, and of those that belong to one weight.
+    pub(super) fn edge_rows(&self) -> (usize, usize) {
+        let row = if self.plan.folded { self.plan.half } else { self.plan.pitch };
+        (row, self.plan.arrays() * row)
+    }
+
+    /// Vectors of a row of neighbourhoods.
+    pub(super) fn edge_vectors(&self, at: &Rows) -> usize {
+        at.len / self.plan.lanes / if self.plan.folded { 2 } else { 1 }
     }
 
     /// Reads the rows of a part of an image.
@@ -154,11 +208,9 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
     /// # Safety
     /// As [`gather`](super::lines::gather).
     pub(super) unsafe fn gather(&self, image: Image<T>, walk: &Walk, part: &Part, rows: *mut T) {
+        let kernel = if self.plan.folded { self.kernels.gather_folded } else { self.kernels.gather };
         // SAFETY: the caller's promise; the part lies within the image.
-        unsafe {
-            let image = image.part(&part.channels);
-            (self.kernels.gather)(&Lines { image, walk, rows, pitch: self.plan.pitch });
-        }
+        unsafe { kernel(&Lines { image: image.part(&part.channels), walk, rows, pitch: self.edge_rows().0 }) };
     }
 
     /// Adds the rows of a part to an image.
@@ -166,17 +218,63 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
     /// # Safety
     /// As [`scatter`](super::lines::scatter).
     pub(super) unsafe fn scatter(&self, image: Image<T>, walk: &Walk, part: &Part, rows: *mut T) {
+        let kernel = if self.plan.folded { self.kernels.scatter_folded } else { self.kernels.scatter };
         // SAFETY: the caller's promise; the part lies within the image.
-        unsafe {
-            let image = image.part(&part.channels);
-            (self.kernels.scatter)(&Lines { image, walk, rows, pitch: self.plan.pitch });
+        unsafe { kernel(&Lines { image: image.part(&part.channels), walk, rows, pitch: self.edge_rows().0 }) };
+    }
+
+    /// The hidden arrays of a strip, and where products find or leave them: as they are, or folded into `m`.
+    pub(super) fn arrays(&self, at: &Rows, x: *mut T, m: *mut T) -> Vec<(*mut T, usize)> {
+        if self.plan.folded { fold::halves(self.plan, at.len / 2, x, m).folded().to_vec() } else { vec![(x, self.plan.pitch)] }
+    }
+
+    /// Folds hidden arrays, if kernels are folded.
+    ///
+    /// # Safety
+    /// `x` and `m` are arrays of hidden rows, `m` four of them.
+    pub(super) unsafe fn fold(&self, at: &Rows, x: *mut T, m: *mut T) {
+        if self.plan.folded {
+            T::with(self.level, Fold(fold::halves(self.plan, at.len / 2, x, m)));
         }
     }
 
-    /// The hidden arrays of a strip.
-    pub(super) fn hidden_rows(&self, walk: &Walk) -> Rows {
-        let vectors = walk.pixels().div_ceil(self.plan.lanes);
-        Rows { rows: self.plan.hidden, len: vectors * self.plan.lanes, pitch: self.plan.pitch }
+    /// x = W of the rows of one part after the other, for the `way` to a hidden array from neighbourhoods in `edge`.
+    ///
+    /// # Safety
+    /// As [`times`](Packed::times).
+    pub(super) unsafe fn to_hidden(&self, way: &[Packed<'_, T>], at: &Rows, edge: *const T, (x, m): (*mut T, *mut T), add: bool) {
+        let (row, apart) = self.edge_rows();
+        let vectors = self.edge_vectors(at);
+        for (e, w) in way.iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let to = if self.plan.folded { (fold::halves(self.plan, 0, x, m).part(e), self.plan.half) } else { (x, self.plan.pitch) };
+                w.times(self.kernels, &self.tables, (edge.add(e * row), apart), vectors, to, add);
+            }
+        }
+    }
+
+    /// Rows of neighbourhoods from hidden arrays that [`fold`](Self::fold) has folded.
+    ///
+    /// # Safety
+    /// As [`times`](Packed::times).
+    pub(super) unsafe fn from_hidden(&self, way: &[Packed<'_, T>], at: &Rows, (x, m): (*mut T, *mut T), edge: *mut T) {
+        let (row, apart) = self.edge_rows();
+        let vectors = self.edge_vectors(at);
+        for (e, (w, (from, from_row))) in way.iter().zip(self.arrays(at, x, m)).enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { w.times(self.kernels, &self.tables, (from, from_row), vectors, (edge.add(e * row), apart), false) };
+        }
+    }
+
+    /// What [`to_hidden`](Self::to_hidden) has left in `m` becomes `x`.
+    ///
+    /// # Safety
+    /// As [`fold`](Self::fold).
+    pub(super) unsafe fn unfold(&self, at: &Rows, x: *mut T, m: *mut T) {
+        if self.plan.folded {
+            T::with(self.level, Unfold(fold::halves(self.plan, at.len / 2, x, m)));
+        }
     }
 
     /// Y_i into `y(i)`, and X_n into `x`, of a strip; `edge` has rows for its neighbourhoods.
@@ -189,7 +287,7 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
         inputs: &[Image<T>],
         walk: &Walk,
         edge: *mut T,
-        x: *mut T,
+        (x, m): (*mut T, *mut T),
         y: impl Fn(usize) -> *mut T,
     ) {
         let at = self.hidden_rows(walk);
@@ -197,13 +295,14 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
         let (level, rho, weights) = (self.level, self.rho, self.weights);
         // SAFETY: the caller's promise.
         unsafe {
-            for (i, (part, w)) in self.ins.iter().zip(&way.first).enumerate() {
+            for (i, (part, w)) in self.ins.iter().zip(way.first.chunks(self.plan.arrays())).enumerate() {
                 self.gather(inputs[part.image], walk, part, edge);
-                w.times(self.kernels, &self.tables, edge, vectors, y(0), i > 0);
+                self.to_hidden(w, &at, edge, (y(0), m), i > 0);
             }
+            self.unfold(&at, y(0), m);
             T::with(level, Activate { at, y: y(0), x, bias: Some(weights.first.1.as_ptr()), skip: false, rho });
             for (i, ((_, bias), w)) in weights.middle.iter().zip(&way.middle).enumerate() {
-                w.times(self.kernels, &self.tables, x, vectors, y(i + 1), false);
+                w.times(self.kernels, &self.tables, (x, self.plan.pitch), vectors, (y(i + 1), self.plan.pitch), false);
                 T::with(level, Activate { at, y: y(i + 1), x, bias: Some(bias.as_ptr()), skip: weights.skip, rho });
             }
         }
@@ -213,12 +312,13 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
     ///
     /// # Safety
     /// As [`scatter`](super::lines::scatter); `edge` has rows for the output's neighbourhoods.
-    pub(super) unsafe fn output(&self, way: &Way<'_, T>, walk: &Walk, edge: *mut T, x: *const T, image: Image<T>) {
+    pub(super) unsafe fn output(&self, way: &Way<'_, T>, walk: &Walk, edge: *mut T, (x, m): (*mut T, *mut T), image: Image<T>) {
         let at = self.hidden_rows(walk);
         // SAFETY: the caller's promise.
         unsafe {
-            for (part, w) in self.outs.iter().zip(&way.last) {
-                w.times(self.kernels, &self.tables, x, at.len / self.plan.lanes, edge, false);
+            self.fold(&at, x, m);
+            for (part, w) in self.outs.iter().zip(way.last.chunks(self.plan.arrays())) {
+                self.from_hidden(w, &at, (x, m), edge);
                 if let Ending::Affine(_, bias) = self.weights.last {
                     let at = Rows { rows: part.rows.len(), ..at };
                     T::with(self.level, AddBias { at, y: edge, bias: bias[part.rows.clone()].as_ptr() });
@@ -250,7 +350,9 @@ pub(super) unsafe fn map<T: CpuElement, A: Pointwise>(
         with_buffer(thread_len(plan, keep), |buffer: &mut [T]| {
             let edge = buffer.as_mut_ptr();
             // SAFETY: the buffer has rows for the outer arrays, x and, unless it is kept, y, and slack at its end.
-            let x = unsafe { edge.add(plan.edge_rows() * plan.pitch) };
+            let m = unsafe { edge.add(plan.edge_len()) };
+            // SAFETY: as above.
+            let x = unsafe { m.add(folded_len(plan)) };
             let mut walks = Walks::default();
             for s in plan.task(phase, task) {
                 walks.set(plan, s);
@@ -263,8 +365,8 @@ pub(super) unsafe fn map<T: CpuElement, A: Pointwise>(
                 };
                 // SAFETY: the arrays have the rows that each step takes; the plan keeps tasks of a phase apart in `out`.
                 unsafe {
-                    common.hidden(&way, inputs, &walks.first, edge, x, y);
-                    common.output(&way, walks.last(), edge, x, out);
+                    common.hidden(&way, inputs, &walks.first, edge, (x, m), y);
+                    common.output(&way, walks.last(), edge, (x, m), out);
                 }
             }
         });

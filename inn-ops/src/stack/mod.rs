@@ -6,6 +6,7 @@
 //! [`conv`](crate::conv). Gathering and scattering cost a pass over the few channels outside, and nothing over the hidden ones.
 
 mod adjoint;
+pub(crate) mod fold;
 pub(crate) mod lines;
 mod map;
 mod plan;

@@ -8,6 +8,7 @@
 //! they run in two phases: those with even numbers together, then the odd ones, and two pieces of a phase lie further apart
 //! than they reach. All of this depends on shapes alone.
 
+use super::fold::PARTS;
 use crate::conv::plan::split;
 use inn_core::stack::StackShape;
 use std::ops::Range;
@@ -72,6 +73,9 @@ pub(crate) struct Plan {
     pub(super) bytes: usize,
     /// Distance of the rows of a strip's arrays.
     pub(super) pitch: usize,
+    /// Whether both kernels are folded, see [`fold`](super::fold), and the distance of rows with half of the pixels.
+    pub(super) folded: bool,
+    pub(super) half: usize,
     cut: Cut,
     /// Pieces of a sample, or 0 where pieces are whole samples or groups of them.
     parts: usize,
@@ -129,6 +133,11 @@ impl Plan {
         // The last vector of a line may reach past it. An odd number of vectors spreads the rows over the cache.
         let vectors = longest.div_ceil(lanes) + 1;
         let pitch = (vectors + (vectors + 1) % 2) * lanes;
+        let three = first.kernel[2] == 3 && first.padding[2] == 1 && last == first;
+        // Half a line has to fill a vector, or folding costs more than it saves.
+        let folded = three && width.is_multiple_of(2) && width >= 2 * lanes && !matches!(cut, Cut::Line(_));
+        let vectors = (longest / 2).div_ceil(lanes) + 1;
+        let half = (vectors + (vectors + 1) % 2) * lanes;
         let mut plan = Self {
             batch,
             extents,
@@ -142,6 +151,8 @@ impl Plan {
             lanes,
             bytes,
             pitch,
+            folded,
+            half,
             cut,
             parts: 0,
             pieces: 0,
@@ -191,8 +202,23 @@ impl Plan {
         if channels * taps.count() <= MANY_ROWS { channels } else { (ROWS / taps.count()).max(1) }
     }
 
+    /// Arrays that take the place of a hidden one at a folded kernel, or just that one.
+    pub(super) fn arrays(&self) -> usize {
+        if self.folded { PARTS } else { 1 }
+    }
+
+    /// Rows of the arrays for as many rows of a weight: four instead of three taps where kernels are folded.
+    pub(super) fn unfolded(&self, rows: usize) -> usize {
+        if self.folded { rows / 3 * PARTS } else { rows }
+    }
+
+    /// Elements of the array for neighbourhoods.
+    pub(super) fn edge_len(&self) -> usize {
+        if self.folded { self.unfolded(self.edge_rows().next_multiple_of(3)) * self.half } else { self.edge_rows() * self.pitch }
+    }
+
     /// Rows of the array for neighbourhoods.
-    pub(super) fn edge_rows(&self) -> usize {
+    fn edge_rows(&self) -> usize {
         let rows = |channels, taps: Taps| Self::chunk(channels, taps).min(channels) * taps.count();
         rows(self.inputs, self.first).max(rows(self.outputs, self.last)).max(MANY_ROWS.min(self.inputs * self.first.count()))
     }
@@ -200,6 +226,7 @@ impl Plan {
     /// Elements of the partial gradients of W_1, the middle weights together, W, and all biases, which have a vector each.
     pub(super) fn partial_sizes(&self) -> [usize; 4] {
         let (rows_in, rows_out) = self.outer_rows();
+        let (rows_in, rows_out) = (self.unfolded(rows_in), self.unfolded(rows_out));
         let wide = self.wide();
         [rows_in * wide, self.middle * self.hidden * wide, rows_out * wide, ((self.middle + 1) * self.hidden + self.outputs) * self.lanes]
     }

@@ -6,30 +6,22 @@ use crate::conv::micro::Product;
 use crate::conv::outer::{Outer, Run, Turn};
 use crate::conv::plan::split;
 use crate::pool;
-use crate::simd::Element;
+use crate::simd::{Element, MAX_LANES};
 use std::ops::Range;
 use std::sync::Mutex;
 
 /// Bytes of a row that a tile of the product covers: with a typical number of rows, what a tile reads stays in the first-level cache.
 const TILE_BYTES: usize = 192;
 
-/// Places of rows and vectors in the arrays of a strip, as the kernels take them.
+/// How products are cut.
 pub(super) struct Tables {
-    pitch: usize,
-    rows: Vec<usize>,
     /// Vectors of a tile.
     tile: usize,
 }
 
 impl Tables {
     pub(super) fn new(plan: &Plan) -> Self {
-        let (rows_in, rows_out) = plan.outer_rows();
-        let most = rows_in.max(rows_out).max(plan.hidden);
-        Self {
-            pitch: plan.pitch,
-            rows: (0..most).map(|row| row * plan.pitch).collect(),
-            tile: (TILE_BYTES / (plan.lanes * plan.bytes)).max(1),
-        }
+        Self { tile: (TILE_BYTES / (plan.lanes * plan.bytes)).max(1) }
     }
 }
 
@@ -123,12 +115,19 @@ fn fill<T: Element>(to: &mut [T], range: Range<usize>, s: &Source<'_, T>) {
 }
 
 impl<T: Element> Packed<'_, T> {
-    /// `to = A b`, or `to += A b` with `add`, for the first `vectors` vectors of the rows of `b`.
+    /// `to = A b`, or `to += A b` with `add`, for the first `vectors` vectors of the rows of `b`. Arrays come with the distance of their rows.
     ///
     /// # Safety
-    /// `b` and `to` must be arrays of a strip with as many rows as A has columns and rows, `b` followed by
-    /// [`SLACK`](crate::conv::plan::SLACK) readable elements, and nothing else may access `to` meanwhile.
-    pub(super) unsafe fn times(&self, kernels: &Kernels<T>, tables: &Tables, b: *const T, vectors: usize, to: *mut T, add: bool) {
+    /// `b` and `to` must have as many rows of as many vectors as A has columns and rows, and nothing else may access `to` meanwhile.
+    pub(super) unsafe fn times(
+        &self,
+        kernels: &Kernels<T>,
+        tables: &Tables,
+        (b, b_row): (*const T, usize),
+        vectors: usize,
+        (to, to_row): (*mut T, usize),
+        add: bool,
+    ) {
         let blocks = self.rows.div_ceil(kernels.product.len());
         // A tile of `b` stays in the cache while all of A passes; few rows are better served by long tiles.
         let tile = if self.rows > kernels.product.len() { tables.tile } else { vectors };
@@ -144,10 +143,10 @@ impl<T: Element> Packed<'_, T> {
                         a: self.data.as_ptr().add(range.start * self.columns),
                         columns: self.columns,
                         b: b.add(v * lanes),
-                        b_row: tables.pitch,
+                        b_row,
                         vectors: count,
-                        to: to.add(range.start * tables.pitch + v * lanes),
-                        to_row: tables.pitch,
+                        to: to.add(range.start * to_row + v * lanes),
+                        to_row,
                         accumulate: add,
                     };
                     (kernels.product[range.len() - 1])(&product);
@@ -161,15 +160,15 @@ impl<T: Element> Packed<'_, T> {
 /// Turns an array of `rows` rows so that vectors run over the rows: `[group of rows][pixel][row of the group]`, filled up with zeros.
 ///
 /// # Safety
-/// `from` must be an array of a strip, and `to` have room for as many groups.
-pub(super) unsafe fn turn<T: Element>(kernels: &Kernels<T>, tables: &Tables, from: *const T, rows: usize, pixels: usize, to: *mut T) {
+/// `from` must have as many rows of `pixels` elements, and `to` room for as many groups.
+pub(super) unsafe fn turn<T: Element>(kernels: &Kernels<T>, (from, row): (*const T, usize), rows: usize, pixels: usize, to: *mut T) {
     let lanes = kernels.lanes;
     for r in (0..rows).step_by(lanes) {
         // SAFETY: the caller's promise.
         unsafe {
             let turn = Turn {
-                from: from.add(r * tables.pitch),
-                from_row: tables.pitch,
+                from: from.add(r * row),
+                from_row: row,
                 rows: lanes.min(rows - r),
                 columns: pixels,
                 to: to.add(r * pixels),
@@ -183,23 +182,24 @@ pub(super) unsafe fn turn<T: Element>(kernels: &Kernels<T>, tables: &Tables, fro
 }
 
 /// `to[m][j] += sum over pixels of a[m] b[j]`, for the `rows` rows of the array `a` and the turned array `b` of `width` rows (a multiple of
-/// the lanes); rows of `to` are `width` apart.
+/// the lanes). Arrays come with the distance of their rows.
 ///
 /// # Safety
 /// As [`turn`]; nothing else may access `to` meanwhile.
 pub(super) unsafe fn outer<T: Element>(
     kernels: &Kernels<T>,
     tables: &Tables,
-    (a, rows): (*const T, usize),
+    (a, a_row, rows): (*const T, usize, usize),
     (b, width): (*const T, usize),
     pixels: usize,
-    to: *mut T,
+    (to, to_row): (*mut T, usize),
 ) {
     let lanes = kernels.lanes;
     let groups = width / lanes;
     let blocks = rows.div_ceil(kernels.outer.len());
     let tile = if rows > kernels.outer.len() { tables.tile } else { groups };
     let places: [usize; 64] = std::array::from_fn(|g| g * pixels * lanes);
+    let a_off: [usize; MAX_LANES] = std::array::from_fn(|m| m * a_row);
     let mut j = 0;
     while j < groups {
         let count = tile.min(groups - j).min(places.len());
@@ -208,13 +208,13 @@ pub(super) unsafe fn outer<T: Element>(
             // SAFETY: the caller's promise.
             unsafe {
                 let outer = Outer {
-                    a: a.add(range.start * tables.pitch),
-                    a_off: &tables.rows[..range.len()],
+                    a: a.add(range.start * a_row),
+                    a_off: &a_off[..range.len()],
                     b: b.add(j * pixels * lanes),
                     b_off: &places[..count],
                     runs: &[Run { a: 0, b: 0, len: pixels }],
-                    to: to.add(range.start * width + j * lanes),
-                    row: width,
+                    to: to.add(range.start * to_row + j * lanes),
+                    row: to_row,
                 };
                 (kernels.outer[range.len() - 1].0)(&outer);
             }

@@ -1,0 +1,255 @@
+//! Kernels of three taps along the last axis with two thirds of the multiplications (Winograd 1980; Lavin & Gray 2016,
+//! arXiv:1509.09308, F(2, 3) in one dimension).
+//!
+//! Two neighbouring outputs, even and odd, take four neighbouring inputs d_0 .. d_3:
+//!
+//! ```text
+//! V_0 = d_0 - d_2,    V_1 = d_1 + d_2,    V_2 = d_2 - d_1,    V_3 = d_1 - d_3
+//! U_0 = w_0,    U_1 = (w_0 + w_1 + w_2)/2,    U_2 = (w_0 - w_1 + w_2)/2,    U_3 = -w_2
+//! M_e = U_e V_e,    even = M_0 + M_1 + M_2,    odd = M_1 - M_2 + M_3
+//! ```
+//! The adjoint in d and in w follows line by line: with a = (even, even + odd, even - odd, odd) for cotangents or inputs of a transposed
+//! convolution, Z_e = U_eᵀ a_e goes to d by Vᵀ, and gU_e = V_e a_eᵀ to w by Uᵀ. All terms are sums of two numbers, which costs half a digit.
+//!
+//! Hidden arrays of a strip hold even pixels first and odd pixels from the middle on; nothing between the two kernels minds.
+
+use super::lines::Lines;
+use super::plan::Plan;
+use crate::cpu::CpuElement;
+use crate::simd::{Element, Lanes};
+use crate::zip::vector::{Job, Vector};
+
+/// Arrays that take the place of one.
+pub(super) const PARTS: usize = 4;
+
+/// U_e of a weight (n, rows, 3): `[e][n][rows]`.
+pub(super) fn weights<T: CpuElement>(w: &[T], n: usize, u: &mut [T]) {
+    let rows = w.len() / 3 / n;
+    let half = <T as inn_core::Scalar>::constant(0.5);
+    for (i, taps) in w.chunks_exact(3).enumerate() {
+        let outer = (taps[0] + taps[2]) * half;
+        let inner = taps[1] * half;
+        for (e, value) in [taps[0], outer + inner, outer - inner, -taps[2]].into_iter().enumerate() {
+            u[e * n * rows + i] = value;
+        }
+    }
+}
+
+/// Gradients of U, rows `(r, e)` of `wide` elements, to those of w, rows `(r, tap)`, in place.
+pub(super) fn weight_gradients<T: CpuElement>(sum: &mut [T], wide: usize) {
+    let half = <T as inn_core::Scalar>::constant(0.5);
+    for r in 0..sum.len() / (PARTS * wide) {
+        for i in 0..wide {
+            let at = |e: usize| sum[(PARTS * r + e) * wide + i];
+            let (both, difference) = ((at(1) + at(2)) * half, (at(1) - at(2)) * half);
+            let taps = [at(0) + both, difference, both - at(3)];
+            // Rows of w end before the next rows of U begin.
+            (0..3).for_each(|t| sum[(3 * r + t) * wide + i] = taps[t]);
+        }
+    }
+}
+
+/// Even and odd halves of hidden arrays, `pitch` apart from row to row, and the arrays M_0 .. M_3 or their like, `half` apart.
+#[derive(Clone, Copy)]
+pub(super) struct Halves<T> {
+    pub(super) rows: usize,
+    /// Elements of a half.
+    pub(super) len: usize,
+    pub(super) x: *mut T,
+    pub(super) pitch: usize,
+    /// M_0; the others follow after `rows * half` elements each.
+    pub(super) m: *mut T,
+    pub(super) half: usize,
+}
+
+/// even = M_0 + M_1 + M_2, odd = M_1 - M_2 + M_3.
+pub(super) struct Unfold<T>(pub(super) Halves<T>);
+
+impl<T: CpuElement> Job<T> for Unfold<T> {
+    #[inline(always)]
+    fn run<V: Vector<Elem = T>>(self) {
+        let h = self.0;
+        for r in 0..h.rows {
+            // SAFETY: whoever makes the job vouches for the rows.
+            unsafe {
+                let x = h.x.add(r * h.pitch);
+                let m = |e: usize| h.m.add((e * h.rows + r) * h.half);
+                for i in (0..h.len).step_by(V::N) {
+                    let at = |e: usize| V::load(m(e).add(i));
+                    (at(0) + at(1) + at(2)).store(x.add(i));
+                    (at(1) - at(2) + at(3)).store(x.add(h.len + i));
+                }
+            }
+        }
+    }
+}
+
+/// M_1 = even + odd, M_2 = even - odd.
+pub(super) struct Fold<T>(pub(super) Halves<T>);
+
+impl<T: CpuElement> Job<T> for Fold<T> {
+    #[inline(always)]
+    fn run<V: Vector<Elem = T>>(self) {
+        let h = self.0;
+        for r in 0..h.rows {
+            // SAFETY: as in `Unfold`.
+            unsafe {
+                let x = h.x.add(r * h.pitch);
+                let m = |e: usize| h.m.add((e * h.rows + r) * h.half);
+                for i in (0..h.len).step_by(V::N) {
+                    let (even, odd) = (V::load(x.add(i)), V::load(x.add(h.len + i)));
+                    (even + odd).store(m(1).add(i));
+                    (even - odd).store(m(2).add(i));
+                }
+            }
+        }
+    }
+}
+
+impl<T> Halves<T> {
+    /// a_0 .. a_3 of what [`Fold`] has folded, with the distance of their rows.
+    pub(super) fn folded(&self) -> [(*mut T, usize); PARTS] {
+        // SAFETY: the halves and arrays that the fields describe.
+        unsafe {
+            let m = |e: usize| (self.m.add(e * self.rows * self.half), self.half);
+            [(self.x, self.pitch), m(1), m(2), (self.x.add(self.len), self.pitch)]
+        }
+    }
+
+    /// M_e.
+    pub(super) fn part(&self, e: usize) -> *mut T {
+        // SAFETY: as above.
+        unsafe { self.m.add(e * self.rows * self.half) }
+    }
+}
+
+/// Bytes and elements of a strip's folded arrays.
+pub(super) fn halves<T>(plan: &Plan, len: usize, x: *mut T, m: *mut T) -> Halves<T> {
+    Halves { rows: plan.hidden, len, x, pitch: plan.pitch, m, half: plan.half }
+}
+
+/// The bits of the lanes whose elements `first + lane` lie in `low..high`.
+fn mask<L: Lanes>(first: usize, low: usize, high: usize) -> u32 {
+    let bits = |n: usize| if n >= 32 { u32::MAX } else { (1u32 << n) - 1 };
+    bits(high.saturating_sub(first).min(L::N)) & !bits(low.saturating_sub(first).min(L::N))
+}
+
+/// The even and the odd ones of two vectors of pixels.
+///
+/// # Safety
+/// The CPU must support `L`; the lanes of the masks must be readable.
+#[inline(always)]
+unsafe fn pair<L: Lanes>(from: *const L::Elem, first: u32, second: u32) -> (L, L) {
+    // SAFETY: the caller's promise.
+    unsafe { L::load_masked(from, first).unzip(L::load_masked(from.wrapping_add(L::N), second)) }
+}
+
+/// Fills rows `((c, tap z, tap y), e)` of V, whole lines.
+///
+/// # Safety
+/// As [`gather`](super::lines::gather), for rows of `p.pitch` elements that hold half of the strip's pixels and a vector.
+#[inline(always)]
+pub(crate) unsafe fn gather<L: Lanes>(p: &Lines<'_, L::Elem>) {
+    let (walk, width) = (p.walk, p.walk.count);
+    let tiles = width / 2;
+    let whole = walk.lines * tiles / L::N * L::N;
+    let vectors = tiles.div_ceil(L::N);
+    // For each vector of tiles: the lanes of two vectors of pixels at the shifts -1, 0 and 2 that lie in the line.
+    let mut masks = Vec::with_capacity(6 * vectors);
+    for j in 0..vectors {
+        for shift in [-1isize, 0, 2] {
+            let low = usize::from(shift < 0);
+            let high = if shift > 0 { width - 2 } else { width };
+            masks.extend([0, L::N].map(|v| mask::<L>(2 * j * L::N + v, low, high)));
+        }
+    }
+    let mut row = p.rows;
+    for c in 0..p.image.channels {
+        for places in walk.places.chunks_exact(walk.lines) {
+            // SAFETY: lanes outside of the line are masked out, and their addresses only computed; a vector that is stored reaches past
+            // its line by less than a vector, into the next line, which follows, or the row's end.
+            unsafe {
+                let minus = L::splat(L::Elem::MINUS_ONE);
+                for end in (whole..p.pitch).step_by(L::N) {
+                    for e in 0..PARTS {
+                        L::zero().store(row.add(e * p.pitch + end));
+                    }
+                }
+                let from = p.image.data.add(walk.sample * p.image.batch_stride + c * p.image.channel_stride);
+                for (i, place) in places.iter().enumerate() {
+                    let to = row.add(i * tiles);
+                    let Some((sample, offset)) = *place else {
+                        for j in 0..vectors {
+                            for e in 0..PARTS {
+                                L::zero().store(to.add(e * p.pitch + j * L::N));
+                            }
+                        }
+                        continue;
+                    };
+                    // Places are those of tap x = 0, one pixel to the left.
+                    let from = from.wrapping_add(sample * p.image.batch_stride).wrapping_offset(offset + 1);
+                    for j in 0..vectors {
+                        let m = &masks[6 * j..6 * j + 6];
+                        let from = from.wrapping_add(2 * j * L::N);
+                        let (d0, _) = pair::<L>(from.wrapping_sub(1), m[0], m[1]);
+                        let (d1, d2) = pair::<L>(from, m[2], m[3]);
+                        let (d3, _) = pair::<L>(from.wrapping_add(2), m[4], m[5]);
+                        let to = to.add(j * L::N);
+                        d2.mul_add(minus, d0).store(to);
+                        d1.add(d2).store(to.add(p.pitch));
+                        d1.mul_add(minus, d2).store(to.add(2 * p.pitch));
+                        d3.mul_add(minus, d1).store(to.add(3 * p.pitch));
+                    }
+                }
+                row = row.add(PARTS * p.pitch);
+            }
+        }
+    }
+}
+
+/// Adds rows of Z to the image, whole lines: even pixel j gets Z_1 - Z_2 + Z_3 and loses Z_3 of the tile before, the odd one gets
+/// Z_1 + Z_2 - Z_0 and Z_0 of the tile after.
+///
+/// # Safety
+/// As [`scatter`](super::lines::scatter), for rows as in [`gather`].
+#[inline(always)]
+pub(crate) unsafe fn scatter<L: Lanes>(p: &Lines<'_, L::Elem>) {
+    let (walk, width) = (p.walk, p.walk.count);
+    let tiles = width / 2;
+    let rows_of_channel = walk.taps.kernel[0] * walk.taps.kernel[1];
+    for target in &walk.targets {
+        let sources = &walk.sources[target.sources.clone()];
+        for c in 0..p.image.channels {
+            // SAFETY: lanes outside of a line are masked out, and their addresses only computed.
+            unsafe {
+                let minus = L::splat(L::Elem::MINUS_ONE);
+                let offset = (walk.sample + target.sample) * p.image.batch_stride + c * p.image.channel_stride + target.offset;
+                let to = p.image.data.add(offset);
+                let rows = p.rows.add(c * rows_of_channel * PARTS * p.pitch);
+                for j in (0..tiles).step_by(L::N) {
+                    let (here, after, before) = (mask::<L>(j, 0, tiles), mask::<L>(j, 0, tiles - 1), mask::<L>(j, 1, tiles));
+                    let mut sums = [L::zero(); 6];
+                    for &(row, shift, _) in sources.iter().step_by(3) {
+                        // The first of three taps x: its row is 3 (tap z, tap y), its shift one past the line's first pixel.
+                        let line = (shift - 1) as usize / width;
+                        let from = rows.add(row / 3 * PARTS * p.pitch + line * tiles + j);
+                        for e in 0..PARTS {
+                            sums[e] = sums[e].add(L::load_masked(from.add(e * p.pitch), here));
+                        }
+                        sums[4] = sums[4].add(L::load_masked(from.wrapping_add(1), after));
+                        sums[5] = sums[5].add(L::load_masked(from.add(3 * p.pitch).wrapping_sub(1), before));
+                    }
+                    let [z0, z1, z2, z3, z0_after, z3_before] = sums;
+                    let even = z3_before.mul_add(minus, z2.mul_add(minus, z1.add(z3)));
+                    let odd = z0.mul_add(minus, z1.add(z2).add(z0_after));
+                    let (low, high) = even.zip(odd);
+                    let left = width - 2 * j;
+                    low.compress(to.add(2 * j), mask::<L>(0, 0, left), true);
+                    if left > L::N {
+                        high.compress(to.add(2 * j + L::N), mask::<L>(L::N, 0, left), true);
+                    }
+                }
+            }
+        }
+    }
+}
