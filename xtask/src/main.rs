@@ -33,6 +33,14 @@ enum Task {
     Check,
     /// check, then test-all.
     Ci,
+    /// The numbers of the original library in a folder, met by ours: a table of every case with its errors, and what is excluded and why.
+    ///
+    /// Columns: comparisons, largest error in f64 (at most 1e-9) and in f32 relative to the array's largest value, largest error of derivatives
+    /// against the original's central differences (at most 1e-5), arrays excluded. Fails where a case disagrees or is not known.
+    Parity {
+        /// Cases as safetensors, and their index.json.
+        folder: std::path::PathBuf,
+    },
     /// A table of how many crates each crate of the workspace depends on.
     Dependencies,
     /// This project against its peers in one run: tables of times, ratios, memory, share of the machine's peak.
@@ -57,6 +65,7 @@ fn main() -> ExitCode {
         Task::Bench { package: Some(package) } => run(&["bench", "--package", &package], &[]),
         Task::Check => check(),
         Task::Ci => check().and_then(|()| test_all()),
+        Task::Parity { folder } => parity(&folder),
         Task::Dependencies => dependencies::print(),
         Task::Compare(options) => compare::compare(&options),
         Task::Scaling(options) => scaling::scaling(&options),
@@ -80,6 +89,14 @@ fn benchmarks(python: std::path::PathBuf) -> Outcome {
         compare::compare(&compare::Options { python: Some(python), only: vec![], repeat: 3, threads: 0, out: Some(page.clone()) });
     let scaled = scaling::scaling(&scaling::Options { out: Some(page), plot: "docs/scaling.png".into(), repeat: 5 });
     compared.and(scaled)
+}
+
+/// The test of parity alone, on all cases of `folder`.
+fn parity(folder: &Path) -> Outcome {
+    let folder = folder.canonicalize().map_err(|e| format!("{}: {e}", folder.display()))?;
+    let folder = folder.to_str().ok_or("expected a path in UTF-8")?;
+    let test = ["--test", "parity", "every_case_agrees_with_the_original", "--", "--exact", "--nocapture"];
+    run(&[&["test", "--release", "--package", "inn-networks"], &test[..]].concat(), &[("INN_PARITY_DIR", folder)])
 }
 
 /// The cargo that runs this program, to be run in the workspace's root.

@@ -160,8 +160,8 @@ impl<'a> Book<'a> {
         self.worst[column] = self.worst[column].max(deviation);
     }
 
-    /// A line of the table. Every array of the file has to have been compared or excluded, and every exclusion has to be needed: where we
-    /// compute what it covers, the original disagrees.
+    /// A line of the table, and one for each exclusion. Every array of the file has to have been compared or excluded, and every exclusion
+    /// has to be needed: where we compute what it covers, the original disagrees.
     pub fn close(&mut self) -> String {
         for name in self.source.names() {
             let key = name.strip_prefix("f32.").or(name.strip_prefix("f64."));
@@ -178,7 +178,12 @@ impl<'a> Book<'a> {
             }
         }
         let [single, double, difference] = self.worst;
-        format!("{:26} {:5} {double:8.1e} {single:8.1e} {difference:8.1e} {:5}", self.name, self.comparisons, self.excluded)
+        let mut line = format!("{:26} {:5} {double:8.1e} {single:8.1e} {difference:8.1e} {:5}", self.name, self.comparisons, self.excluded);
+        for e in &self.exclusions {
+            let off = e.disagreement.map_or(String::new(), |d| format!(", off by {d:.0e} times what is allowed"));
+            line += &format!("\n    excluded {}: {}{off}", e.prefix, e.reason);
+        }
+        line
     }
 }
 
