@@ -9,7 +9,7 @@
 //! | [`density`] | log-probabilities, samples, bits per dimension |
 //! | [`sampling`] | many samples in passes of bounded memory |
 //! | [`distributions`] | banana, moons, rings and others, with exact densities, to test flows on |
-//! | [`diagnose`] | what is wrong with a network, layer by layer |
+//! | [`mod@diagnose`] | what is wrong with a network, layer by layer |
 //! | [`optim`] | optimizers, schedules, clipping, averages of weights |
 //! | [`train`] | the training loop |
 //! | [`files`] | one file that restores a network; checkpoints |

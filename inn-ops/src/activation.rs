@@ -20,7 +20,7 @@ use inn_core::stack::Slopes;
 /// | GELU | x σ(2 z), z = √(2/π) (x + 0.044715 x³) | none | σ(2 z) + 2 x σ(2 z) σ(-2 z) z' |
 ///
 /// References: ELU, Clevert et al. 2016 (arXiv:1511.07289); SiLU, Elfwing et al. 2018 (arXiv:1702.03118); GELU in the form with tanh, Hendrycks &
-/// Gimpel 2016 (arXiv:1606.08415); exp-clamp as in [`ScaleMap`](crate::ScaleMap).
+/// Gimpel 2016 (arXiv:1606.08415); exp-clamp as in [`ScaleMap`].
 ///
 /// Derivatives are functions of the input x, in closed forms that stay accurate where the output saturates.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
