@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::kernel::{Kernel, MAX_OPERANDS};
+use crate::memory::Scratch;
 use crate::primitive::Primitive;
 use crate::scalar::Element;
 use crate::shape::Shape;
@@ -226,16 +227,15 @@ pub trait Backend: Clone + Send + Sync + 'static {
         batch
     }
 
-    /// Bytes that the backend holds beside its buffers to carry out a primitive, for [`peak_bytes`](crate::memory::peak_bytes).
-    fn scratch(&self, primitive: &Primitive) -> usize {
+    /// What the backend holds beside its operands to carry out a primitive, for [`peak_bytes`](crate::memory::peak_bytes).
+    fn scratch(&self, primitive: &Primitive) -> Scratch {
         let _ = primitive;
-        0
+        Scratch::default()
     }
 
-    /// Bytes that the backend is expected to keep free for reuse when at most `peak` bytes of buffers are alive at one time.
-    fn reserve(&self, peak: usize) -> usize {
-        let _ = peak;
-        0
+    /// Whether freed buffers stay for reuse as [`Shelf`](crate::shelf::Shelf) keeps them.
+    fn reuses(&self) -> bool {
+        false
     }
 
     /// Whether the backend takes up the offer that a primitive describes.

@@ -3,6 +3,7 @@
 use crate::backend::{Backend, Conv, Direction, Squeeze, Write};
 use crate::error::Result;
 use crate::kernel::{Kernel, MAX_OPERANDS, UNIFORMS};
+use crate::memory::Scratch;
 use crate::operator::LinearOperator;
 use crate::params::Params;
 use crate::primitive::Primitive;
@@ -328,7 +329,7 @@ impl<B: Backend, const GAUSS_NEWTON: bool> Backend for Dual<B, GAUSS_NEWTON> {
         self.inner.tile(bytes, batch)
     }
 
-    fn scratch(&self, primitive: &Primitive) -> usize {
+    fn scratch(&self, primitive: &Primitive) -> Scratch {
         self.inner.scratch(primitive)
     }
 }

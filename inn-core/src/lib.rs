@@ -33,6 +33,7 @@ pub mod params;
 pub mod primitive;
 pub mod scalar;
 pub mod shape;
+pub mod shelf;
 pub mod stack;
 pub mod tensor;
 pub mod terms;

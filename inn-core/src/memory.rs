@@ -9,13 +9,13 @@ use crate::params::{Layout, Params};
 use crate::primitive::{ConvKind, Primitive};
 use crate::scalar::Element;
 use crate::shape::Shape;
+use crate::shelf::Shelf;
 use crate::stack::{Pointwise, Stack, StackPass, StackShape, in_place};
 use crate::tensor::Tensor;
 use crate::traced::describe_zip;
 use crate::view::{Update, View, ViewMut};
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a gradient step holds at its peak, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,14 +28,16 @@ pub struct Memory {
     pub state: usize,
     /// Everything else at the worst moment: the cotangent, log-determinants, one layer's hidden values.
     pub workspace: usize,
-    /// What the backend adds to the peak: what its kernels hold beside its buffers, and buffers kept for reuse.
-    pub scratch: usize,
+    /// Buffers that the backend keeps for reuse or uses within a primitive, at most, beyond the peak of the others.
+    pub spare: usize,
+    /// Working memory of the backend's threads.
+    pub threads: usize,
 }
 
 impl Memory {
     /// The sum.
     pub fn total(&self) -> usize {
-        self.parameters + self.gradients + self.state + self.workspace + self.scratch
+        self.parameters + self.gradients + self.state + self.workspace + self.spare + self.threads
     }
 }
 
@@ -44,13 +46,14 @@ impl fmt::Display for Memory {
         let mb = |bytes: usize| bytes as f64 / 1e6;
         write!(
             f,
-            "{:.1} MB = parameters {:.1} + gradients {:.1} + state {:.1} + workspace {:.1} + kernels {:.1}",
+            "{:.1} MB = parameters {:.1} + gradients {:.1} + state {:.1} + workspace {:.1} + spare {:.1} + threads {:.1}",
             mb(self.total()),
             mb(self.parameters),
             mb(self.gradients),
             mb(self.state),
             mb(self.workspace),
-            mb(self.scratch)
+            mb(self.spare),
+            mb(self.threads)
         )
     }
 }
@@ -69,10 +72,19 @@ pub fn peak_bytes<L: Invertible, B: Backend>(
     Ok(gradient_memory(backend, layer, layout, input, conditions)?.total())
 }
 
+/// Working memory of a primitive, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scratch {
+    /// A buffer that comes and goes as those of [`Backend::alloc`] do.
+    pub buffer: usize,
+    /// What stays with the backend's threads for later calls.
+    pub threads: usize,
+}
+
 /// Predicts the memory of a gradient step of `layer` on `backend` by running it on a backend that stores nothing and counts.
 ///
-/// Layers never look at values, so the counted run asks for the same storage in the same order as a real one. Backends keep at
-/// most the peak of what was alive, so the prediction is the peak.
+/// Layers never look at values, so the counted run asks for the same storage in the same order as a real one, and keeps what the backend
+/// would keep for reuse ([`Shelf`]).
 ///
 /// # Errors
 /// What the layer's gate refuses.
@@ -83,22 +95,23 @@ pub fn gradient_memory<L: Invertible, B: Backend>(
     input: Shape,
     conditions: &[Shape],
 ) -> Result<Memory> {
-    let plan = Plan { inner: backend.clone(), meter: Arc::default() };
+    let plan = Plan::new(backend);
     let theta = Params::zeros(&plan, layout)?;
-    let parameters = plan.meter.live();
+    let parameters = plan.meter().shelf.used();
     let mut grads = Params::zeros(&plan, layout)?;
-    let gradients = plan.meter.live() - parameters;
+    let gradients = plan.meter().shelf.used() - parameters;
     let x = Tensor::scratch(&plan, input)?;
     let conditions = conditions.iter().map(|&shape| Tensor::scratch(&plan, shape)).collect::<Result<Vec<_>>>()?;
-    let state = plan.meter.live() - parameters - gradients;
+    let state = plan.meter().shelf.used() - parameters - gradients;
     let call = Call::new(layer, &theta, Given::conditions(&conditions));
     let mapped = call.forward(x)?;
     let gy = mapped.state.duplicate()?;
     let gl = mapped.logdet.duplicate()?;
     call.backward(mapped.state, gy, &gl, &mut grads)?;
-    let peak = plan.meter.peak.load(Ordering::Relaxed);
-    let scratch = plan.meter.peak_in_kernels.load(Ordering::Relaxed).saturating_sub(peak) + backend.reserve(peak);
-    Ok(Memory { parameters, gradients, state, workspace: peak - parameters - gradients - state, scratch })
+    let meter = plan.meter();
+    let (used, most) = (meter.used, meter.shelf.most());
+    let workspace = used - parameters - gradients - state;
+    Ok(Memory { parameters, gradients, state, workspace, spare: most - used, threads: meter.threads })
 }
 
 /// The bytes of one map (a forward or inverse pass) at its peak, parameters included: what sampling needs.
@@ -113,52 +126,84 @@ pub fn map_bytes<L: Invertible, B: Backend>(
     input: Shape,
     conditions: &[Shape],
 ) -> Result<usize> {
-    let plan = Plan { inner: backend.clone(), meter: Arc::default() };
+    let plan = Plan::new(backend);
     let theta = Params::zeros(&plan, layout)?;
     let x = Tensor::scratch(&plan, input)?;
     let conditions = conditions.iter().map(|&shape| Tensor::scratch(&plan, shape)).collect::<Result<Vec<_>>>()?;
     Call::new(layer, &theta, Given::conditions(&conditions)).map(dir, x)?;
-    let peak = plan.meter.peak.load(Ordering::Relaxed);
-    Ok(peak.max(plan.meter.peak_in_kernels.load(Ordering::Relaxed)) + backend.reserve(peak))
+    let meter = plan.meter();
+    Ok(meter.shelf.most() + meter.threads)
 }
 
 #[derive(Default)]
 struct Meter {
-    live: AtomicUsize,
-    peak: AtomicUsize,
-    /// With what a kernel holds while it runs.
-    peak_in_kernels: AtomicUsize,
-}
-
-impl Meter {
-    fn live(&self) -> usize {
-        self.live.load(Ordering::Relaxed)
-    }
+    shelf: Shelf<usize>,
+    /// The most that the tensors took at one time.
+    used: usize,
+    /// What the backend's threads hold.
+    threads: usize,
 }
 
 /// A backend without storage.
 #[derive(Clone)]
 struct Plan<B> {
     inner: B,
-    meter: Arc<Meter>,
+    meter: Arc<Mutex<Meter>>,
 }
 
 struct PlanBuffer {
     len: usize,
     bytes: usize,
-    meter: Arc<Meter>,
+    reused: bool,
+    meter: Arc<Mutex<Meter>>,
+}
+
+fn lock(meter: &Mutex<Meter>) -> MutexGuard<'_, Meter> {
+    meter.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for PlanBuffer {
     fn drop(&mut self) {
-        self.meter.live.fetch_sub(self.bytes, Ordering::Relaxed);
+        let shelf = &mut lock(&self.meter).shelf;
+        if self.reused && self.bytes > 0 {
+            shelf.give(self.bytes);
+        } else {
+            shelf.forget(self.bytes);
+        }
     }
 }
 
 impl<B: Backend> Plan<B> {
+    fn new(inner: &B) -> Self {
+        Self { inner: inner.clone(), meter: Arc::default() }
+    }
+
+    fn meter(&self) -> MutexGuard<'_, Meter> {
+        lock(&self.meter)
+    }
+
+    fn buffer(&self, len: usize, reused: bool) -> PlanBuffer {
+        let bytes = len * size_of::<B::Elem>();
+        let mut meter = self.meter();
+        if reused {
+            meter.shelf.take(bytes, drop);
+        } else {
+            meter.shelf.enter(bytes, drop);
+        }
+        meter.used = meter.used.max(meter.shelf.used());
+        PlanBuffer { len, bytes, reused, meter: self.meter.clone() }
+    }
+
     fn note(&self, primitive: Primitive) {
-        let held = self.meter.live() + self.inner.scratch(&primitive);
-        self.meter.peak_in_kernels.fetch_max(held, Ordering::Relaxed);
+        let Scratch { buffer, threads } = self.inner.scratch(&primitive);
+        let mut meter = self.meter();
+        meter.threads = meter.threads.max(threads);
+        meter.shelf.take(buffer, drop);
+        if self.inner.reuses() {
+            meter.shelf.give(buffer);
+        } else {
+            meter.shelf.forget(buffer);
+        }
     }
 
     fn note_conv(&self, kind: ConvKind, conv: Conv, x: Shape, w: Shape, y: Shape) -> Result<()> {
@@ -176,10 +221,7 @@ impl<B: Backend> Backend for Plan<B> {
     }
 
     fn alloc(&self, len: usize) -> Result<PlanBuffer> {
-        let bytes = len * size_of::<B::Elem>();
-        let live = self.meter.live.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        self.meter.peak.fetch_max(live, Ordering::Relaxed);
-        Ok(PlanBuffer { len, bytes, meter: self.meter.clone() })
+        Ok(self.buffer(len, self.inner.reuses()))
     }
 
     fn chunks(&self, state: Shape, parameters: usize) -> usize {
@@ -187,7 +229,7 @@ impl<B: Backend> Backend for Plan<B> {
     }
 
     fn upload(&self, host: &[Self::Elem]) -> Result<PlanBuffer> {
-        self.alloc(host.len())
+        Ok(self.buffer(host.len(), false))
     }
 
     fn read(&self, buffer: &PlanBuffer) -> Result<Vec<Self::Elem>> {

@@ -208,7 +208,7 @@ impl<B: Backend> Backend for Watched<B> {
     fn tile(&self, bytes: usize, batch: usize) -> usize {
         self.inner.tile(bytes, batch)
     }
-    fn scratch(&self, primitive: &Primitive) -> usize {
+    fn scratch(&self, primitive: &Primitive) -> crate::memory::Scratch {
         self.inner.scratch(primitive)
     }
 }

@@ -3,6 +3,7 @@
 use crate::backend::{Backend, Conv, Direction, HostBackend, Squeeze, Write, kernel_name};
 use crate::error::Result;
 use crate::kernel::{Kernel, MAX_OPERANDS, UNIFORMS};
+use crate::memory::Scratch;
 use crate::primitive::{ConvKind, Primitive};
 use crate::scalar::Scalar;
 use crate::shape::{Shape, Window};
@@ -243,12 +244,12 @@ impl<B: Backend> Backend for Traced<B> {
         self.inner.tile(bytes, batch)
     }
 
-    fn scratch(&self, primitive: &Primitive) -> usize {
+    fn scratch(&self, primitive: &Primitive) -> Scratch {
         self.inner.scratch(primitive)
     }
 
-    fn reserve(&self, peak: usize) -> usize {
-        self.inner.reserve(peak)
+    fn reuses(&self) -> bool {
+        self.inner.reuses()
     }
 
     fn takes(&self, primitive: &Primitive) -> bool {

@@ -218,7 +218,7 @@ fn measure<A: Architecture>(cpu: &Cpu<f32>, config: &A, input: Shape, common: &C
         peak_mb: highest.map(megabytes),
         delta_mb: delta.map(megabytes),
         end_mb: resident().map(megabytes),
-        predicted_mb: megabytes((memory.gradients + memory.workspace + memory.scratch) as u64),
+        predicted_mb: megabytes((memory.gradients + memory.workspace + memory.spare + memory.threads) as u64),
         gradients_mb: megabytes(memory.gradients as u64),
         loss,
     })

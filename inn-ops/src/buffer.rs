@@ -1,8 +1,8 @@
 //! Buffers of the CPU backend and the pool that they return to.
 
 use inn_core::Element;
+use inn_core::shelf::{Shelf, Stored};
 use memmap2::MmapMut;
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes from which new storage is mapped pages of its own. They go back to the system when they are freed, whatever the allocator would do
@@ -35,10 +35,6 @@ impl<T: Element> Storage<T> {
         }
     }
 
-    fn bytes(&self) -> usize {
-        self.len() * size_of::<T>()
-    }
-
     /// The bytes of its own pages, if it has any.
     fn pages(&self) -> usize {
         match self {
@@ -66,6 +62,12 @@ impl<T: Element> Storage<T> {
     }
 }
 
+impl<T: Element> Stored for Storage<T> {
+    fn bytes(&self) -> usize {
+        self.len() * size_of::<T>()
+    }
+}
+
 /// Storage of the CPU backend, which returns to the pool of its backend when it is dropped.
 pub struct CpuBuffer<T: Element> {
     values: Storage<T>,
@@ -89,7 +91,7 @@ impl<T: Element> CpuBuffer<T> {
     pub(crate) fn into_vec(mut self) -> Vec<T> {
         let values = self.values.take();
         let mut state = self.pool.state();
-        state.alive -= values.bytes();
+        state.shelf.forget(values.bytes());
         state.pages -= values.pages();
         drop(state);
         self.pooled = false;
@@ -104,40 +106,24 @@ impl<T: Element> Drop for CpuBuffer<T> {
     fn drop(&mut self) {
         let values = self.values.take();
         let mut state = self.pool.state();
-        state.alive -= values.bytes();
-        if !self.pooled {
+        if self.pooled && values.len() > 0 {
+            state.shelf.give(values);
+        } else {
+            state.shelf.forget(values.bytes());
             state.pages -= values.pages();
-        } else if values.len() > 0 {
-            state.pooled += values.bytes();
-            state.free.push_back(values);
         }
     }
 }
 
-/// Free buffers, oldest first, and what is alive.
-///
-/// The pool never makes the footprint larger than the most that was ever alive and [`slack`]: before memory is taken from the system, free
-/// buffers make room. So what [`inn_core::memory`] predicts from the order of allocations alone is what the process holds.
+/// The shelf of a backend, which all its buffers return to.
 pub(crate) struct Pool<T> {
     state: Mutex<State<T>>,
 }
 
 struct State<T> {
-    free: VecDeque<Storage<T>>,
-    alive: usize,
-    pooled: usize,
-    peak: usize,
+    shelf: Shelf<Storage<T>>,
     pages: usize,
     most_pages: usize,
-}
-
-/// Bytes of slack at most: pages of buffers that are much larger cost little beside the work on them.
-const MOST_SLACK: usize = 2 << 20;
-
-/// What a pool may hold beyond the most that was ever alive: layers that take turns with buffers of different sizes would otherwise
-/// make it free and ask again for every one of them.
-pub(crate) fn slack(peak: usize) -> usize {
-    (peak / 8).min(MOST_SLACK)
 }
 
 /// What a pool holds, in bytes.
@@ -151,11 +137,13 @@ pub struct Footprint {
     pub peak: usize,
     /// The most that was held at one time, in use or not, in pages of its own, which no allocator sees.
     pub pages: usize,
+    /// The most that was held at one time, in use or not.
+    pub most: usize,
 }
 
 impl<T> Default for Pool<T> {
     fn default() -> Self {
-        Self { state: Mutex::new(State { free: VecDeque::new(), alive: 0, pooled: 0, peak: 0, pages: 0, most_pages: 0 }) }
+        Self { state: Mutex::new(State { shelf: Shelf::default(), pages: 0, most_pages: 0 }) }
     }
 }
 
@@ -169,16 +157,9 @@ impl<T: Element> Pool<T> {
     pub(crate) fn alloc(self: &Arc<Self>, len: usize) -> Option<CpuBuffer<T>> {
         let size = len.checked_mul(size_of::<T>())?;
         let mut state = self.state();
-        // The youngest first: it is the likeliest to be in the cache.
-        let reused = state.free.iter().rposition(|values| values.len() == len).and_then(|at| state.free.remove(at));
-        let values = match reused {
-            Some(values) => {
-                state.pooled -= size;
-                state.enter(size);
-                values
-            }
+        let values = match state.take(size) {
+            Some(values) => values,
             None => {
-                state.enter(size);
                 drop(state);
                 match Storage::new(len) {
                     Some(values) => {
@@ -186,7 +167,7 @@ impl<T: Element> Pool<T> {
                         values
                     }
                     None => {
-                        self.state().alive -= size;
+                        self.state().shelf.forget(size);
                         return None;
                     }
                 }
@@ -198,49 +179,33 @@ impl<T: Element> Pool<T> {
     /// Takes over a vector of the host's.
     pub(crate) fn adopt(self: &Arc<Self>, values: Vec<T>) -> CpuBuffer<T> {
         let values = Storage::Vector(values);
-        self.state().enter(values.bytes());
+        self.state().shelf.enter(values.bytes(), drop);
         CpuBuffer { values, pool: self.clone(), pooled: false }
     }
 
     /// Frees what is kept for reuse.
     pub(crate) fn trim(&self) {
         let mut state = self.state();
-        let pages: usize = state.free.iter().map(Storage::pages).sum();
+        let pages: usize = state.shelf.clear().map(|values| values.pages()).sum();
         state.pages -= pages;
-        state.free.clear();
-        state.pooled = 0;
     }
 
     pub(crate) fn footprint(&self) -> Footprint {
-        let state = self.state();
-        Footprint { alive: state.alive, pooled: state.pooled, peak: state.peak, pages: state.most_pages }
+        let State { shelf, most_pages, .. } = &*self.state();
+        Footprint { alive: shelf.used(), pooled: shelf.kept(), peak: shelf.peak(), pages: *most_pages, most: shelf.most() }
     }
 }
 
 impl<T: Element> State<T> {
+    fn take(&mut self, size: usize) -> Option<Storage<T>> {
+        let pages = &mut self.pages;
+        self.shelf.take(size, |values| *pages -= values.pages())
+    }
+
     /// Counts pages that were asked for.
     fn map(&mut self, pages: usize) {
         self.pages += pages;
         self.most_pages = self.most_pages.max(self.pages);
-    }
-
-    /// Counts a buffer that comes alive and makes room for it: the smallest free buffer that is enough goes, or all from the oldest on.
-    fn enter(&mut self, size: usize) {
-        self.alive += size;
-        self.peak = self.peak.max(self.alive);
-        let limit = self.peak + slack(self.peak);
-        while self.alive + self.pooled > limit {
-            let short = self.alive + self.pooled - limit;
-            let enough = self.free.iter().enumerate().filter(|(_, values)| values.bytes() >= short);
-            let at = enough.min_by_key(|(_, values)| values.bytes()).map_or(0, |(at, _)| at);
-            match self.free.remove(at) {
-                Some(values) => {
-                    self.pooled -= values.bytes();
-                    self.pages -= values.pages();
-                }
-                None => break,
-            }
-        }
     }
 }
 
@@ -260,9 +225,9 @@ mod tests {
         assert_eq!(a.as_slice().as_ptr(), at);
         drop((a, b));
         assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 240, peak: 240, pages: 0 });
-        // 15 elements are new, and there is slack for 30 bytes: 90 bytes have to go, for which the buffer of 20 is enough.
+        // 400 bytes may be held, the peak and the largest buffer that came back, so nothing has to go for 15 elements.
         let c = pool.alloc(15).unwrap();
-        assert_eq!(pool.footprint(), Footprint { alive: 120, pooled: 80, peak: 240, pages: 0 });
+        assert_eq!(pool.footprint(), Footprint { alive: 120, pooled: 240, peak: 240, pages: 0 });
         drop(c);
         pool.trim();
         assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 0, peak: 240, pages: 0 });

@@ -1,9 +1,10 @@
 //! The CPU backend: which module answers which primitive.
 
-use crate::buffer::{CpuBuffer, Footprint, Pool, slack};
+use crate::buffer::{CpuBuffer, Footprint, Pool};
 use crate::conv::{self, ConvElement, ConvError, Geometry, Op, Planes, PlanesMut};
 use crate::{pool, reflect, squeeze, stack, zip};
 use inn_core::error::expect_shape;
+use inn_core::memory::Scratch;
 use inn_core::primitive::{ConvKind, Primitive};
 use inn_core::stack::{Pointwise, Stack, StackShape};
 use inn_core::view::{Update, View, ViewMut};
@@ -201,9 +202,8 @@ impl<T: CpuElement> Backend for Cpu<T> {
         (TILE_BYTES / bytes.max(1)).clamp(1, batch.max(1))
     }
 
-    fn reserve(&self, peak: usize) -> usize {
-        // Half of what may be kept: how much is, depends on the order of sizes.
-        slack(peak) / 2
+    fn reuses(&self) -> bool {
+        true
     }
 
     fn takes(&self, primitive: &Primitive) -> bool {
@@ -260,7 +260,8 @@ impl<T: CpuElement> Backend for Cpu<T> {
         Ok(true)
     }
 
-    fn scratch(&self, primitive: &Primitive) -> usize {
+    fn scratch(&self, primitive: &Primitive) -> Scratch {
+        let threads = rayon::current_num_threads();
         match *primitive {
             Primitive::Conv { kind, conv, x, w, y } => {
                 let window = |shape| Window::contiguous(shape, 0);
@@ -270,11 +271,13 @@ impl<T: CpuElement> Backend for Cpu<T> {
                     ConvKind::Weight => Op::WeightGradient,
                 };
                 let geometry = geometry(conv, window(x), window(w), window(y));
-                geometry.map_or(0, |g| conv::scratch_bytes::<T>(&g, op, rayon::current_num_threads()))
+                Scratch { buffer: 0, threads: geometry.map_or(0, |g| conv::scratch_bytes::<T>(&g, op, threads)) }
             }
-            Primitive::Stack { pass, ref shape } => stack::scratch_bytes::<T>(pass, shape, rayon::current_num_threads()),
-            Primitive::Squeeze { squeeze, dir, x } => squeeze::scratch_bytes(squeeze, dir, x, size_of::<T>()),
-            _ => 0,
+            Primitive::Stack { pass, ref shape } => stack::scratch::<T>(pass, shape, threads),
+            Primitive::Squeeze { squeeze, dir, x } => {
+                Scratch { buffer: 0, threads: squeeze::scratch_bytes(squeeze, dir, x, size_of::<T>()) }
+            }
+            _ => Scratch::default(),
         }
     }
 }

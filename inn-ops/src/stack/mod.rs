@@ -19,6 +19,7 @@ pub(crate) use plan::Plan;
 use crate::cpu::{Cpu, CpuElement};
 use crate::simd;
 use adjoint::{Add, Hidden};
+use inn_core::memory::Scratch;
 use inn_core::stack::{Last, Pointwise, Stack, StackPass, StackShape};
 use inn_core::view::{Update, View, ViewMut};
 use inn_core::{Backend, Error, Result, Window, Write};
@@ -72,20 +73,16 @@ pub(crate) fn kept<T: CpuElement>(shape: &StackShape) -> usize {
     plan::<T>(shape).kept()
 }
 
-/// Working memory of a pass in bytes, all threads together.
-pub(crate) fn scratch_bytes<T: CpuElement>(pass: StackPass, shape: &StackShape, threads: usize) -> usize {
+/// Working memory of a pass.
+pub(crate) fn scratch<T: CpuElement>(pass: StackPass, shape: &StackShape, threads: usize) -> Scratch {
     let plan = plan::<T>(shape);
-    let elements = match pass {
-        StackPass::Adjoint => {
-            adjoint::shared_len::<T>(&plan, &Hidden::Kept(&[])) + threads.min(plan.slots) * adjoint::thread_len(&plan, true)
-        }
-        StackPass::Both => {
-            let shared = map::packed_len(&plan) + adjoint::shared_len::<T>(&plan, &Hidden::Kept(&[]));
-            shared + threads.min(plan.slots) * adjoint::thread_len(&plan, false)
-        }
-        _ => map::packed_len(&plan) + threads.min(plan.tasks(0)) * map::thread_len(&plan, pass == StackPass::Keep),
+    let shared = || adjoint::shared_len::<T>(&plan, &Hidden::Kept(&[]));
+    let (buffer, each, tasks) = match pass {
+        StackPass::Adjoint => (shared(), adjoint::thread_len(&plan, true), plan.slots),
+        StackPass::Both => (map::packed_len(&plan) + shared(), adjoint::thread_len(&plan, false), plan.slots),
+        _ => (map::packed_len(&plan), map::thread_len(&plan, pass == StackPass::Keep), plan.tasks(0)),
     };
-    elements * size_of::<T>()
+    Scratch { buffer: buffer * size_of::<T>(), threads: threads.min(tasks) * each * size_of::<T>() }
 }
 
 /// The stack's map. See [`inn_core::Backend::stack`].
