@@ -1,7 +1,7 @@
 //! What a device has to answer: storage, one pointwise map, convolution and its two adjoints, permutations.
 
 use crate::error::{Error, Result};
-use crate::kernel::{Kernel, MAX_OPERANDS};
+use crate::kernel::{Arity, Kernel, MAX_OPERANDS};
 use crate::memory::Scratch;
 use crate::primitive::Primitive;
 use crate::scalar::Element;
@@ -343,10 +343,24 @@ pub fn check_zip<B: Backend, K: Kernel>(
     channel_sums: &[Update<'_, B>],
     sample_sums: &[Update<'_, B>],
 ) -> Result<()> {
+    check_operands(backend, kernel_name::<K>, Arity::of::<K>(), domain, read, update, channel_sums, sample_sums)
+}
+
+/// Apart from the kernel, so that it is compiled once a backend.
+fn check_operands<B: Backend>(
+    backend: &B,
+    name: fn() -> &'static str,
+    arity: Arity,
+    domain: Shape,
+    read: &[View<'_, B>],
+    update: &[Update<'_, B>],
+    channel_sums: &[Update<'_, B>],
+    sample_sums: &[Update<'_, B>],
+) -> Result<()> {
     let windows = |updates: &[Update<'_, B>]| updates.iter().map(|u| u.windows().len()).sum::<usize>();
     let got = [read.len(), windows(update), windows(channel_sums), windows(sample_sums)];
-    let expected = [K::READ, K::UPDATE, K::CHANNEL_SUMS, K::SAMPLE_SUMS];
-    let fail = |reason: String| Err(Error::backend(backend.name(), format!("{}: {reason}", kernel_name::<K>())));
+    let expected = [arity.read, arity.update, arity.channel_sums, arity.sample_sums];
+    let fail = |reason: String| Err(Error::backend(backend.name(), format!("{}: {reason}", name())));
     if got != expected || expected.iter().any(|&n| n > 2 * MAX_OPERANDS) {
         return fail(format!("expected {expected:?} operands (read, update, channel sums, sample sums), got {got:?}"));
     }

@@ -37,6 +37,26 @@ pub trait Kernel: Copy + Send + Sync + 'static {
     fn eval<T: Scalar>(&self, uniforms: &[T; UNIFORMS], read: &[T], update: &mut [T], channel_sums: &mut [T], sample_sums: &mut [T]);
 }
 
+/// How many operands of each kind a kernel has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arity {
+    /// [`Kernel::READ`].
+    pub read: usize,
+    /// [`Kernel::UPDATE`].
+    pub update: usize,
+    /// [`Kernel::CHANNEL_SUMS`].
+    pub channel_sums: usize,
+    /// [`Kernel::SAMPLE_SUMS`].
+    pub sample_sums: usize,
+}
+
+impl Arity {
+    /// That of `K`.
+    pub const fn of<K: Kernel>() -> Self {
+        Self { read: K::READ, update: K::UPDATE, channel_sums: K::CHANNEL_SUMS, sample_sums: K::SAMPLE_SUMS }
+    }
+}
+
 /// Kernels of linear algebra on flat buffers and of broadcasting.
 pub mod blas {
     use super::*;

@@ -220,29 +220,29 @@ mod tests {
         assert!(a.as_slice().iter().all(|&v| v == 0.0));
         let at = a.as_slice().as_ptr();
         drop(a);
-        assert_eq!(pool.footprint(), Footprint { alive: 160, pooled: 80, peak: 240, pages: 0 });
+        assert_eq!(pool.footprint(), Footprint { alive: 160, pooled: 80, peak: 240, pages: 0, most: 240 });
         let a = pool.alloc(10).unwrap();
         assert_eq!(a.as_slice().as_ptr(), at);
         drop((a, b));
-        assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 240, peak: 240, pages: 0 });
+        assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 240, peak: 240, pages: 0, most: 240 });
         // 400 bytes may be held, the peak and the largest buffer that came back, so nothing has to go for 15 elements.
         let c = pool.alloc(15).unwrap();
-        assert_eq!(pool.footprint(), Footprint { alive: 120, pooled: 240, peak: 240, pages: 0 });
+        assert_eq!(pool.footprint(), Footprint { alive: 120, pooled: 240, peak: 240, pages: 0, most: 360 });
         drop(c);
         pool.trim();
-        assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 0, peak: 240, pages: 0 });
+        assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 0, peak: 240, pages: 0, most: 360 });
     }
 
     #[test]
     fn buffers_of_the_host_are_counted_but_not_kept() {
         let pool = Arc::new(Pool::<f32>::default());
         let adopted = pool.adopt(vec![1.0; 8]);
-        assert_eq!(pool.footprint(), Footprint { alive: 32, pooled: 0, peak: 32, pages: 0 });
+        assert_eq!(pool.footprint(), Footprint { alive: 32, pooled: 0, peak: 32, pages: 0, most: 32 });
         drop(adopted);
-        assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 0, peak: 32, pages: 0 });
+        assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 0, peak: 32, pages: 0, most: 32 });
         let buffer = pool.alloc(4).unwrap();
         assert_eq!(buffer.into_vec().len(), 4);
-        assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 0, peak: 32, pages: 0 });
+        assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 0, peak: 32, pages: 0, most: 32 });
     }
 
     #[test]

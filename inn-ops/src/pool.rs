@@ -38,6 +38,11 @@ impl Drop for Inside {
 
 /// Runs a task for each number below `count`, in no order; on the calling thread alone if `alone`.
 pub(crate) fn each(count: usize, alone: bool, task: impl Fn(usize) + Sync + Send) {
+    erased(count, alone, &task);
+}
+
+/// Compiled once, whatever the task.
+fn erased(count: usize, alone: bool, task: &(dyn Fn(usize) + Sync)) {
     let threads = rayon::current_num_threads();
     if alone || count <= 1 || threads == 1 {
         return (0..count).for_each(task);

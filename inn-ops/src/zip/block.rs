@@ -1,16 +1,18 @@
-//! A block of rows: the loop that evaluates a kernel on vectors.
+//! A block of rows, as strips of vectors. Operands along which a vector cannot be loaded at once (one value for the whole row, or a stride),
+//! and the rest of a row that fills no vector, go through a stage.
 
-use super::vector::{Job, MAX_LANES, Vector};
+use super::strip::{Accumulators, Evaluate, MOST, Strip, Totals};
+use super::vector::MAX_LANES;
 use crate::cpu::CpuElement;
-use inn_core::kernel::{MAX_OPERANDS, UNIFORMS};
-use inn_core::{Kernel, Scalar, Window};
-use std::array::from_fn;
+use crate::simd::Level;
+use inn_core::Window;
+use inn_core::kernel::Arity;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// An operand: where its first element lies and how far apart its neighbours are on each axis.
 #[derive(Clone, Copy)]
-pub(super) struct Operand<T> {
+pub struct Operand<T> {
     base: *mut T,
     pub(super) batch: usize,
     pub(super) channel: usize,
@@ -33,20 +35,6 @@ unsafe impl<T: Send> Send for Operand<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Operand<T> {}
 
-/// Most operands of one kind, tangents included.
-const MOST: usize = 2 * MAX_OPERANDS;
-
-/// A vector's worth of memory.
-#[repr(C, align(64))]
-#[derive(Clone, Copy)]
-struct Stage<T: Copy>([MaybeUninit<T>; MAX_LANES]);
-
-impl<T: Copy> Stage<T> {
-    fn pointer(&mut self) -> *mut T {
-        self.0.as_mut_ptr().cast()
-    }
-}
-
 /// Sums that have one value an element of a row, because the row runs over channels, or over samples.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Along {
@@ -57,18 +45,65 @@ pub(super) enum Along {
 
 impl Along {
     /// The number of sums that a row has one value of, and one value an element of.
-    pub(super) fn split<K: Kernel>(self) -> (usize, usize) {
+    pub(super) fn split(self, arity: Arity) -> (usize, usize) {
         match self {
-            Self::Neither => (K::SAMPLE_SUMS + K::CHANNEL_SUMS, 0),
-            Self::Channels => (K::SAMPLE_SUMS, K::CHANNEL_SUMS),
-            Self::Samples => (K::CHANNEL_SUMS, K::SAMPLE_SUMS),
+            Self::Neither => (arity.sample_sums + arity.channel_sums, 0),
+            Self::Channels => (arity.sample_sums, arity.channel_sums),
+            Self::Samples => (arity.channel_sums, arity.sample_sums),
+        }
+    }
+}
+
+/// Vectors that are staged at a time.
+const STAGED: usize = 4;
+
+/// Memory for a few vectors of one operand.
+#[repr(C, align(64))]
+#[derive(Clone, Copy)]
+struct Stage<T: Copy>([MaybeUninit<T>; STAGED * MAX_LANES]);
+
+impl<T: Copy> Stage<T> {
+    fn pointer(&mut self) -> *mut T {
+        self.0.as_mut_ptr().cast()
+    }
+}
+
+/// What a task works with.
+struct Desk<T: CpuElement> {
+    strip: Strip<T>,
+    read: [Stage<T>; MOST],
+    update: [Stage<T>; MOST],
+    zeros: [T; MAX_LANES],
+    channel: Accumulators<T>,
+    sample: Accumulators<T>,
+    /// For the rest of a row.
+    rest_channel: Accumulators<T>,
+    rest_sample: Accumulators<T>,
+}
+
+impl<T: CpuElement> Desk<T> {
+    fn new() -> Self {
+        let nowhere = Totals { first: std::ptr::null_mut(), apart: 0, dense: false };
+        let read = [(std::ptr::null(), 0); MOST];
+        let new = [(std::ptr::null_mut(), 0); MOST];
+        let stage = Stage([MaybeUninit::uninit(); STAGED * MAX_LANES]);
+        Self {
+            strip: Strip { count: 0, read, old: read, new, channel_sums: nowhere, sample_sums: nowhere },
+            read: [stage; MOST],
+            update: [stage; MOST],
+            zeros: [T::default(); MAX_LANES],
+            channel: Accumulators::new(),
+            sample: Accumulators::new(),
+            rest_channel: Accumulators::new(),
+            rest_sample: Accumulators::new(),
         }
     }
 }
 
 /// The work of a task.
-pub(super) struct Block<'a, T, K> {
-    pub(super) kernel: &'a K,
+pub(super) struct Block<'a, T> {
+    pub(super) kernel: &'a dyn Evaluate<T>,
+    pub(super) level: Level,
     pub(super) operands: &'a [Operand<T>],
     pub(super) channels: usize,
     /// Rows (sample, channel), the channel fastest.
@@ -83,151 +118,124 @@ pub(super) struct Block<'a, T, K> {
     pub(super) stride: usize,
 }
 
-impl<T: CpuElement, K: Kernel> Job<T> for Block<'_, T, K> {
-    #[inline(always)]
-    fn run<V: Vector<Elem = T>>(self) {
-        let uniforms: [V; UNIFORMS] = self.kernel.uniforms().map(V::constant);
-        let per_row = self.along.split::<K>().0;
-        let samples = if self.along == Along::Samples { 0 } else { K::SAMPLE_SUMS };
+impl<T: CpuElement> Block<'_, T> {
+    /// Does the work.
+    ///
+    /// # Safety
+    /// The operands lie in memory that nobody else accesses, but to read what is read only; there is room for the sums.
+    pub(super) unsafe fn run(self) {
+        let arity = self.kernel.arity();
+        let per_row = self.along.split(arity).0;
+        let samples = if self.along == Along::Samples { 0 } else { arity.sample_sums };
+        let lanes = T::lanes(self.level);
+        let mut desk = Desk::new();
         for row in self.rows.clone() {
-            // SAFETY: `Grid::run` vouches for the pointers.
+            // SAFETY: the caller's promise.
             unsafe {
-                let mut sums = [V::zero(); MOST];
-                let mut channel_sums = [V::zero(); MOST];
-                self.row(row, &uniforms, &mut sums, &mut channel_sums);
+                self.row(row, arity, lanes, &mut desk);
                 let out = self.row_sums.add((row - self.rows.start) * per_row);
-                for (i, sum) in sums[..samples].iter().enumerate() {
-                    *out.add(i) = total(*sum);
+                for i in 0..samples {
+                    *out.add(i) = desk.sample.total(i, lanes);
                 }
                 if self.along != Along::Channels {
-                    for (i, sum) in channel_sums[..K::CHANNEL_SUMS].iter().enumerate() {
-                        *out.add(samples + i) = total(*sum);
+                    for i in 0..arity.channel_sums {
+                        *out.add(samples + i) = desk.channel.total(i, lanes);
                     }
                 }
             }
         }
     }
-}
 
-impl<T: CpuElement, K: Kernel> Block<'_, T, K> {
-    /// One row. Operands along which a vector cannot be loaded at once (one value for the whole row, or a stride) go through a stage.
-    #[inline(always)]
-    unsafe fn row<V: Vector<Elem = T>>(&self, row: usize, uniforms: &[V; UNIFORMS], sums: &mut [V; MOST], channel_sums: &mut [V; MOST]) {
+    /// One row.
+    ///
+    /// # Safety
+    /// As [`run`](Self::run).
+    unsafe fn row(&self, row: usize, arity: Arity, lanes: usize, desk: &mut Desk<T>) {
         let (b, c) = (row / self.channels, row % self.channels);
-        let (reads, updates) = self.operands.split_at(K::READ);
-        let n = self.elements.len();
+        let (reads, updates) = self.operands.split_at(arity.read);
+        let first = |o: &Operand<T>| o.base.wrapping_add(b * o.batch + c * o.channel + self.elements.start * o.element);
+        let (whole, rest) = (self.elements.len() / lanes, self.elements.len() % lanes);
+        desk.channel.clear(arity.channel_sums);
+        desk.sample.clear(arity.sample_sums);
+        let dense = |kind: Along, at: usize, own: &mut Accumulators<T>| match self.along == kind {
+            true => Totals { first: self.dense_sums.wrapping_add(at), apart: self.stride, dense: true },
+            false => own.totals(),
+        };
         // SAFETY: every access is to the elements of a window, or to a stage.
         unsafe {
-            let first = |o: &Operand<T>| o.base.wrapping_add(b * o.batch + c * o.channel + self.elements.start * o.element);
-            let mut read_stage: [Stage<T>; MOST] = [const { Stage([MaybeUninit::uninit(); MAX_LANES]) }; MOST];
-            let mut update_stage = read_stage;
-            // The place that a vector is loaded from, and how far it moves from vector to vector.
-            let mut from = [(std::ptr::null_mut::<T>(), 0usize); MOST];
-            let mut to = [(std::ptr::null_mut::<T>(), 0usize); MOST];
-            let mut gather = false;
-            if n >= V::N {
-                for (i, o) in reads.iter().enumerate() {
-                    from[i] = match o.element {
-                        1 => (first(o), V::N),
-                        stride => {
-                            gather |= stride != 0;
-                            let stage = read_stage[i].pointer();
-                            (0..V::N).for_each(|lane| *stage.add(lane) = *first(o));
-                            (stage, 0)
-                        }
+            let staged = reads.iter().any(|o| o.element > 1) || updates.iter().any(|o| o.element != 1);
+            let most = if staged { STAGED } else { whole };
+            for (i, o) in reads.iter().enumerate().filter(|(_, o)| o.element == 0 && whole > 0) {
+                let stage = desk.read[i].pointer();
+                (0..lanes).for_each(|lane| *stage.add(lane) = *first(o));
+                desk.strip.read[i] = (stage, 0);
+            }
+            let mut done = 0;
+            while done < whole {
+                let count = most.min(whole - done);
+                let start = done * lanes;
+                for (i, o) in reads.iter().enumerate().filter(|(_, o)| o.element != 0) {
+                    desk.strip.read[i] = match o.element {
+                        1 => (first(o).add(start), lanes),
+                        _ => (take(o, first(o), start, count * lanes, desk.read[i].pointer()), lanes),
                     };
                 }
                 for (i, o) in updates.iter().enumerate() {
-                    to[i] = match o.element {
-                        1 => (first(o), V::N),
-                        _ => {
-                            gather = true;
-                            (update_stage[i].pointer(), 0)
-                        }
+                    let place = match o.element {
+                        1 => first(o).add(start),
+                        _ if o.old => take(o, first(o), start, count * lanes, desk.update[i].pointer()),
+                        _ => desk.update[i].pointer(),
                     };
+                    desk.strip.new[i] = (place, lanes);
+                    desk.strip.old[i] = if o.old { (place, lanes) } else { (desk.zeros.as_ptr(), 0) };
                 }
+                desk.strip.channel_sums = dense(Along::Channels, start, &mut desk.channel);
+                desk.strip.sample_sums = dense(Along::Samples, start, &mut desk.sample);
+                desk.strip.count = count;
+                self.kernel.evaluate(self.level, &desk.strip);
+                for (i, o) in updates.iter().enumerate().filter(|(_, o)| o.element != 1) {
+                    give(o, first(o), start, count * lanes, desk.update[i].pointer());
+                }
+                done += count;
             }
-            let whole = n / V::N;
-            for v in 0..whole {
-                if gather {
-                    let start = v * V::N;
-                    for (i, o) in reads.iter().enumerate().filter(|(_, o)| o.element > 1) {
-                        take(o, first(o), start, V::N, read_stage[i].pointer());
-                    }
-                    for (i, o) in updates.iter().enumerate().filter(|(_, o)| o.element != 1 && o.old) {
-                        take(o, first(o), start, V::N, update_stage[i].pointer());
-                    }
-                }
-                let at = |p: (*mut T, usize)| p.0.add(v * p.1);
-                let read: [V; MOST] = from_fn(|i| if i < K::READ { V::load(at(from[i])) } else { V::zero() });
-                let old = |i: usize| i < K::UPDATE && updates[i].old;
-                let mut update: [V; MOST] = from_fn(|i| if old(i) { V::load(at(to[i])) } else { V::zero() });
-                let (mut cs, mut ss) = ([V::zero(); MOST], [V::zero(); MOST]);
-                self.eval(uniforms, &read, &mut update, &mut cs, &mut ss);
-                for i in 0..K::UPDATE {
-                    update[i].store(at(to[i]));
-                }
-                if gather {
-                    for (i, o) in updates.iter().enumerate().filter(|(_, o)| o.element != 1) {
-                        give(o, first(o), v * V::N, V::N, update_stage[i].pointer());
-                    }
-                }
-                if self.along == Along::Samples {
-                    for i in 0..K::SAMPLE_SUMS {
-                        let place = self.dense_sums.add(i * self.stride + v * V::N);
-                        (V::load(place) + ss[i]).store(place);
-                    }
-                } else {
-                    for i in 0..K::SAMPLE_SUMS {
-                        sums[i] = sums[i] + ss[i];
-                    }
-                }
-                if self.along == Along::Channels {
-                    for i in 0..K::CHANNEL_SUMS {
-                        let place = self.dense_sums.add(i * self.stride + v * V::N);
-                        (V::load(place) + cs[i]).store(place);
-                    }
-                } else {
-                    for i in 0..K::CHANNEL_SUMS {
-                        channel_sums[i] = channel_sums[i] + cs[i];
-                    }
-                }
-            }
-            // The rest of the row: the last element fills the vector up, and only the lanes that exist are kept.
-            let (start, rest) = (whole * V::N, n % V::N);
             if rest == 0 {
                 return;
             }
+            // The last element fills the vector up, and only the lanes that exist are kept.
+            let start = whole * lanes;
             for (i, o) in reads.iter().enumerate() {
-                take(o, first(o), start, rest, read_stage[i].pointer());
-                fill::<V>(read_stage[i].pointer(), rest);
+                let stage = take(o, first(o), start, rest, desk.read[i].pointer());
+                fill(stage, rest, lanes);
+                desk.strip.read[i] = (stage, 0);
             }
-            for (i, o) in updates.iter().enumerate().filter(|(_, o)| o.old) {
-                take(o, first(o), start, rest, update_stage[i].pointer());
-                fill::<V>(update_stage[i].pointer(), rest);
-            }
-            let read: [V; MOST] = from_fn(|i| if i < K::READ { V::load(read_stage[i].pointer()) } else { V::zero() });
-            let old = |i: usize| i < K::UPDATE && updates[i].old;
-            let mut update: [V; MOST] = from_fn(|i| if old(i) { V::load(update_stage[i].pointer()) } else { V::zero() });
-            let (mut cs, mut ss) = ([V::zero(); MOST], [V::zero(); MOST]);
-            self.eval(uniforms, &read, &mut update, &mut cs, &mut ss);
             for (i, o) in updates.iter().enumerate() {
-                update[i].store(update_stage[i].pointer());
-                give(o, first(o), start, rest, update_stage[i].pointer());
-            }
-            if self.along == Along::Samples {
-                self.dense_rest(&ss[..K::SAMPLE_SUMS], start, rest);
-            } else {
-                for i in 0..K::SAMPLE_SUMS {
-                    sums[i] = sums[i] + head(ss[i], rest);
+                let stage = desk.update[i].pointer();
+                desk.strip.old[i] = (desk.zeros.as_ptr(), 0);
+                if o.old {
+                    take(o, first(o), start, rest, stage);
+                    fill(stage, rest, lanes);
+                    desk.strip.old[i] = (stage, 0);
                 }
+                desk.strip.new[i] = (stage, 0);
+            }
+            desk.rest_channel.clear(arity.channel_sums);
+            desk.rest_sample.clear(arity.sample_sums);
+            desk.strip.channel_sums = desk.rest_channel.totals();
+            desk.strip.sample_sums = desk.rest_sample.totals();
+            desk.strip.count = 1;
+            self.kernel.evaluate(self.level, &desk.strip);
+            for (i, o) in updates.iter().enumerate() {
+                give(o, first(o), start, rest, desk.update[i].pointer());
             }
             if self.along == Along::Channels {
-                self.dense_rest(&cs[..K::CHANNEL_SUMS], start, rest);
+                self.dense_rest(&desk.rest_channel, arity.channel_sums, start, rest);
             } else {
-                for i in 0..K::CHANNEL_SUMS {
-                    channel_sums[i] = channel_sums[i] + head(cs[i], rest);
-                }
+                desk.channel.add(&desk.rest_channel, arity.channel_sums, rest);
+            }
+            if self.along == Along::Samples {
+                self.dense_rest(&desk.rest_sample, arity.sample_sums, start, rest);
+            } else {
+                desk.sample.add(&desk.rest_sample, arity.sample_sums, rest);
             }
         }
     }
@@ -236,25 +244,13 @@ impl<T: CpuElement, K: Kernel> Block<'_, T, K> {
     ///
     /// # Safety
     /// As [`row`](Self::row).
-    #[inline(always)]
-    unsafe fn dense_rest<V: Vector<Elem = T>>(&self, values: &[V], start: usize, rest: usize) {
-        for (i, value) in values.iter().enumerate() {
-            let mut stage = Stage([MaybeUninit::uninit(); MAX_LANES]);
-            // SAFETY: the caller's promise; the stage has room for a vector.
-            unsafe {
-                value.store(stage.pointer());
-                for lane in 0..rest {
-                    let place = self.dense_sums.add(i * self.stride + start + lane);
-                    *place += *stage.pointer().add(lane);
-                }
+    unsafe fn dense_rest(&self, values: &Accumulators<T>, sums: usize, start: usize, rest: usize) {
+        for i in 0..sums {
+            for (lane, value) in values.lanes(i, rest).iter().enumerate() {
+                // SAFETY: the caller's promise.
+                unsafe { *self.dense_sums.add(i * self.stride + start + lane) += *value };
             }
         }
-    }
-
-    #[inline(always)]
-    fn eval<V: Scalar>(&self, uniforms: &[V; UNIFORMS], read: &[V; MOST], update: &mut [V; MOST], cs: &mut [V; MOST], ss: &mut [V; MOST]) {
-        let (update, cs, ss) = (&mut update[..K::UPDATE], &mut cs[..K::CHANNEL_SUMS], &mut ss[..K::SAMPLE_SUMS]);
-        self.kernel.eval(uniforms, &read[..K::READ], update, cs, ss);
     }
 }
 
@@ -262,19 +258,18 @@ impl<T: CpuElement, K: Kernel> Block<'_, T, K> {
 ///
 /// # Safety
 /// The operand has these elements, and the stage room for them.
-#[inline(always)]
-unsafe fn take<T: Copy>(o: &Operand<T>, first: *mut T, start: usize, count: usize, stage: *mut T) {
+unsafe fn take<T: Copy>(o: &Operand<T>, first: *mut T, start: usize, count: usize, stage: *mut T) -> *mut T {
     for lane in 0..count {
         // SAFETY: the caller vouches for it.
         unsafe { *stage.add(lane) = *first.add((start + lane) * o.element) };
     }
+    stage
 }
 
 /// The way back.
 ///
 /// # Safety
 /// As [`take`].
-#[inline(always)]
 unsafe fn give<T: Copy>(o: &Operand<T>, first: *mut T, start: usize, count: usize, stage: *mut T) {
     for lane in 0..count {
         // SAFETY: the caller vouches for it.
@@ -282,47 +277,13 @@ unsafe fn give<T: Copy>(o: &Operand<T>, first: *mut T, start: usize, count: usiz
     }
 }
 
-/// Repeats the last of `count` elements to the end of a stage.
+/// Repeats the last of `count` elements to the end of a vector.
 ///
 /// # Safety
 /// The stage holds `count` elements, at least one, and has room for a vector.
-#[inline(always)]
-unsafe fn fill<V: Vector>(stage: *mut V::Elem, count: usize) {
-    for lane in count..V::N {
+unsafe fn fill<T: Copy>(stage: *mut T, count: usize, lanes: usize) {
+    for lane in count..lanes {
         // SAFETY: the caller vouches for it.
         unsafe { *stage.add(lane) = *stage.add(count - 1) };
-    }
-}
-
-/// The first `count` lanes, the others zero.
-#[inline(always)]
-fn head<T: CpuElement, V: Vector<Elem = T>>(x: V, count: usize) -> V {
-    let mut stage = Stage([MaybeUninit::uninit(); MAX_LANES]);
-    // SAFETY: the stage has room for a vector, whose instructions exist since `x` does.
-    unsafe {
-        x.store(stage.pointer());
-        for lane in count..V::N {
-            *stage.pointer().add(lane) = T::default();
-        }
-        V::load(stage.pointer())
-    }
-}
-
-/// The sum of all lanes, by halves.
-#[inline(always)]
-fn total<T: CpuElement, V: Vector<Elem = T>>(x: V) -> T {
-    let mut stage = Stage([MaybeUninit::uninit(); MAX_LANES]);
-    // SAFETY: as in `head`.
-    unsafe {
-        let lanes = stage.pointer();
-        x.store(lanes);
-        let mut half = V::N / 2;
-        while half > 0 {
-            for lane in 0..half {
-                *lanes.add(lane) = *lanes.add(lane) + *lanes.add(lane + half);
-            }
-            half /= 2;
-        }
-        *lanes
     }
 }

@@ -8,6 +8,7 @@
 //! bits.
 
 mod block;
+mod strip;
 // Only these processors have vectors of their own here; others take the functions of the standard library.
 #[cfg(target_arch = "x86_64")]
 mod elementary;
@@ -22,8 +23,10 @@ use crate::pool;
 use crate::simd;
 use block::{Along, Block, Operand};
 use inn_core::backend::check_zip;
+use inn_core::kernel::Arity;
 use inn_core::view::{Access, Update, View};
 use inn_core::{Kernel, Result, Shape, Window};
+use strip::{Evaluate, Typed};
 
 /// Elements of a block at most: what a partial sum in the number type of the tensor covers.
 const BLOCK: usize = 4096;
@@ -40,10 +43,22 @@ pub(crate) fn zip<T: CpuElement, K: Kernel>(
     sample_sums: &mut [Update<'_, Cpu<T>>],
 ) -> Result<()> {
     check_zip::<Cpu<T>, K>(cpu, domain, read, update, channel_sums, sample_sums)?;
-    if domain.is_empty() {
-        return Ok(());
+    if !domain.is_empty() {
+        call(&Typed(kernel), domain, read, update, channel_sums, sample_sums);
     }
-    let mut operands = Vec::with_capacity(K::READ + K::UPDATE);
+    Ok(())
+}
+
+/// The call, once its operands are known to fit together.
+fn call<T: CpuElement>(
+    kernel: &dyn Evaluate<T>,
+    domain: Shape,
+    read: &[View<'_, Cpu<T>>],
+    update: &mut [Update<'_, Cpu<T>>],
+    channel_sums: &mut [Update<'_, Cpu<T>>],
+    sample_sums: &mut [Update<'_, Cpu<T>>],
+) {
+    let mut operands = Vec::with_capacity(kernel.arity().read + kernel.arity().update);
     for view in read {
         operands.push(Operand::new(view.buffer().as_slice().as_ptr().cast_mut(), view.window(), true));
     }
@@ -51,8 +66,8 @@ pub(crate) fn zip<T: CpuElement, K: Kernel>(
         let (base, old) = (update.buffer_mut().as_mut_slice().as_mut_ptr(), update.access() == Access::ReadWrite);
         operands.extend(update.windows().iter().map(|&window| Operand::new(base, window, old)));
     }
-    let grid = Grid::of::<K, T>(domain, &mut operands);
-    let sums = grid.run(kernel, &operands);
+    let grid = Grid::of(kernel.arity(), domain, &mut operands);
+    let sums = T::run(&grid, kernel, &operands);
     for (k, (u, w)) in places(channel_sums).into_iter().enumerate() {
         let values = channel_sums[u].buffer_mut().as_mut_slice();
         for c in 0..domain.channels() {
@@ -67,7 +82,6 @@ pub(crate) fn zip<T: CpuElement, K: Kernel>(
             values[at] = T::narrow(values[at].widen() + sums.sample[k * domain.batch() + b]);
         }
     }
-    Ok(())
 }
 
 /// Each window with the number of its update.
@@ -77,7 +91,7 @@ fn places<T: CpuElement>(updates: &[Update<'_, Cpu<T>>]) -> Vec<(usize, Window)>
 
 /// How a call is cut up.
 #[derive(Clone, Copy)]
-struct Grid {
+pub struct Grid {
     batch: usize,
     channels: usize,
     /// Elements of a row.
@@ -96,7 +110,7 @@ struct Grid {
 const FEW: usize = 16;
 
 /// Sums, operand by operand.
-struct Sums {
+pub struct Sums {
     channel: Vec<f64>,
     sample: Vec<f64>,
 }
@@ -111,22 +125,22 @@ unsafe impl<T: Send> Sync for Shared<T> {}
 
 impl Grid {
     /// Chooses the rows and rewrites the strides of the operands to match.
-    fn of<K: Kernel, T>(domain: Shape, operands: &mut [Operand<T>]) -> Self {
+    fn of<T>(arity: Arity, domain: Shape, operands: &mut [Operand<T>]) -> Self {
         let (mut batch, mut channels, mut row) = (domain.batch(), domain.channels(), domain.pixels());
         let mut along = Along::Neither;
         if row == 1 && channels < FEW && channels < batch {
             operands.iter_mut().for_each(|o| (o.element, o.batch) = (o.batch, 0));
             (row, batch) = (batch, 1);
-            along = if K::SAMPLE_SUMS > 0 { Along::Samples } else { Along::Neither };
+            along = if arity.sample_sums > 0 { Along::Samples } else { Along::Neither };
         } else if row == 1 {
             operands.iter_mut().for_each(|o| (o.element, o.channel) = (o.channel, 0));
             (row, channels) = (channels, 1);
-            along = if K::CHANNEL_SUMS > 0 { Along::Channels } else { Along::Neither };
-        } else if K::CHANNEL_SUMS == 0 && operands.iter().all(|o| channels == 1 || o.channel == row * o.element) {
+            along = if arity.channel_sums > 0 { Along::Channels } else { Along::Neither };
+        } else if arity.channel_sums == 0 && operands.iter().all(|o| channels == 1 || o.channel == row * o.element) {
             operands.iter_mut().for_each(|o| o.channel = 0);
             (row, channels) = (row * channels, 1);
         }
-        if channels == 1 && K::SAMPLE_SUMS + K::CHANNEL_SUMS == 0 {
+        if channels == 1 && arity.sample_sums + arity.channel_sums == 0 {
             if row == 1 {
                 operands.iter_mut().for_each(|o| (o.element, o.batch) = (o.batch, 0));
                 (row, batch) = (batch, 1);
@@ -150,11 +164,12 @@ impl Grid {
         }
     }
 
-    fn run<T: CpuElement, K: Kernel>(&self, kernel: &K, operands: &[Operand<T>]) -> Sums {
+    fn run<T: CpuElement>(&self, kernel: &dyn Evaluate<T>, operands: &[Operand<T>]) -> Sums {
+        let arity = kernel.arity();
         let rows = self.batch * self.channels;
         let tasks = self.tasks_per_block * self.blocks;
         // For each block of each row: its sample sums and then its channel sums, except those along the row.
-        let (per_row, along) = self.along.split::<K>();
+        let (per_row, along) = self.along.split(arity);
         let mut row_sums = vec![T::default(); rows * self.blocks * per_row];
         // For each task: a value for each element of its block.
         let per_task = along * self.block;
@@ -169,9 +184,10 @@ impl Grid {
             let start = k * self.block;
             // SAFETY: the operands outlive the call and lie within their buffers, and windows that are written have no place twice
             // and no place in common (`check_zip`). Each task has rows and a place for its sums that are no other task's.
-            let job = unsafe {
-                Block {
+            unsafe {
+                let block = Block {
                     kernel,
+                    level,
                     operands,
                     channels: self.channels,
                     rows: first..last,
@@ -180,20 +196,20 @@ impl Grid {
                     dense_sums: dense_out.0.add(t * per_task),
                     along: self.along,
                     stride: self.block,
-                }
-            };
-            T::with(level, job);
+                };
+                block.run();
+            }
         };
         pool::each(tasks, false, task);
-        self.combine::<T, K>(&row_sums, per_row, &dense_sums, per_task)
+        self.combine(arity, &row_sums, per_row, &dense_sums, per_task)
     }
 
     /// Adds partial sums in the order of blocks and rows.
-    fn combine<T: CpuElement, K: Kernel>(&self, row_sums: &[T], per_row: usize, dense_sums: &[T], per_task: usize) -> Sums {
+    fn combine<T: CpuElement>(&self, arity: Arity, row_sums: &[T], per_row: usize, dense_sums: &[T], per_task: usize) -> Sums {
         let width = if self.along == Along::Channels { self.row } else { self.channels };
         let height = if self.along == Along::Samples { self.row } else { self.batch };
-        let mut sums = Sums { channel: vec![0.0; K::CHANNEL_SUMS * width], sample: vec![0.0; K::SAMPLE_SUMS * height] };
-        let samples = if self.along == Along::Samples { 0 } else { K::SAMPLE_SUMS };
+        let mut sums = Sums { channel: vec![0.0; arity.channel_sums * width], sample: vec![0.0; arity.sample_sums * height] };
+        let samples = if self.along == Along::Samples { 0 } else { arity.sample_sums };
         if per_row > 0 {
             let rows = self.batch * self.channels;
             for (i, partial) in row_sums.chunks_exact(per_row).enumerate() {

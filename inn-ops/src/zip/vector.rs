@@ -1,5 +1,8 @@
 //! Vectors that a kernel is evaluated on.
 
+use super::block::Operand;
+use super::strip::Evaluate;
+use super::{Grid, Sums};
 use crate::simd::Level;
 use inn_core::Scalar;
 
@@ -66,6 +69,10 @@ single!(f64);
 pub trait Vectors: Vector<Elem = Self> + Default + Send + Sync + 'static {
     /// Runs a job on the vectors of an instruction set.
     fn with(level: Level, job: impl Job<Self>);
+    /// The lanes of a vector of an instruction set.
+    fn lanes(level: Level) -> usize;
+    /// Runs a call that is cut up. Here, so that it is compiled with this crate.
+    fn run(grid: &Grid, kernel: &dyn Evaluate<Self>, operands: &[Operand<Self>]) -> Sums;
     /// Widens a sum.
     fn widen(self) -> f64;
     /// Rounds a sum.
@@ -104,6 +111,18 @@ macro_rules! vectors {
                 }
                 let _ = level;
                 job.run::<$t>();
+            }
+            fn lanes(level: Level) -> usize {
+                match level {
+                    #[cfg(target_arch = "x86_64")]
+                    Level::Avx512 if level.is_available() => super::x86::$avx512::N,
+                    #[cfg(target_arch = "x86_64")]
+                    Level::Avx2 if level.is_available() => super::x86::$avx2::N,
+                    _ => 1,
+                }
+            }
+            fn run(grid: &Grid, kernel: &dyn Evaluate<Self>, operands: &[Operand<Self>]) -> Sums {
+                grid.run(kernel, operands)
             }
             #[inline(always)]
             fn widen(self) -> f64 {
