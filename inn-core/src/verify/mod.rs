@@ -38,16 +38,22 @@
 //! | pull recovers the tangent | `pull` on pairs takes J d back to d | 10⁻¹⁰ |
 //! | Hessian product | ∂(Jᵀr)/∂p d is the central difference of gradients | 10⁻⁶ |
 //!
-//! **Taylor test.** φ(p) = ½ |F(p) - a|² with a = F(p₀) - r, so that the gradient at p₀ is Jᵀr with a residual r that is not zero. If and only
-//! if the gradient is right, the second remainder
+//! **Taylor test.** φ(p) = ½ |F(p) - a|² with a = F(p₀) - w r, so that the gradient at p₀ is w Jᵀr with a residual that is not zero. If and
+//! only if the gradient is right, the second remainder
 //! ```text
-//! R(h) = |φ(p₀ + h d) - φ(p₀) - h ⟨Jᵀr, d⟩| = O(h²),
+//! R(h) = |φ(p₀ + h d) - φ(p₀) - h w ⟨Jᵀr, d⟩| = O(h²),
 //! ```
 //! with order log₂ R(h)/R(h/2) = 2; a wrong one leaves order 1. It is measured over four halvings, and the least of the four counts. The
-//! change of φ is computed as ⟨r, ΔF⟩ + ½ |ΔF|², in which nothing large cancels. Steps start at 2⁻⁸, and where
-//! that does not suit the map at 2⁻¹⁰, 2⁻¹² and 2⁻¹⁵ (a kink, as of ReLU, is stepped over rarely by a small step), then along five directions more
-//! (where the second derivative along the first nearly vanishes). The best of these counts, since a wrong gradient is wrong along all.
-//! Remainders that are nothing but rounding, for steps from 2⁻⁴ as well, count as of infinite order: φ is linear along d.
+//! change of φ is computed as ⟨w r, ΔF⟩ + ½ |ΔF|², in which nothing large cancels.
+//!
+//! The weight w keeps R apart from rounding and from the third order. R = ½ h² (|J d|² + w ⟨r, F″(d, d)⟩) + O(h³): with the sign that makes
+//! the second term positive the two cannot cancel, and with |w r| = |J d| the two, and the slope that R would show if it were wrong, are of
+//! one size, whatever the size of the derivative. (With w = 1 the rounding of ⟨r, ΔF⟩, ε |r| |F|, covers R from h = 2⁻¹¹ on where a
+//! parameter deep inside moves F by |J d| = 10⁻³ only; and with the wrong sign R is of third order along some directions.)
+//!
+//! Steps start at 2⁻⁸, and where that does not suit the map at 2⁻¹⁰, 2⁻¹² and 2⁻¹⁵ (a kink, as of ReLU, is stepped over rarely by a small
+//! step), then along two directions more. The best of these counts, since a wrong gradient is wrong along all. Remainders that are
+//! nothing but rounding, for steps from 2⁻⁴ as well, count as of infinite order: F does not change along d.
 //!
 //! **The opposite pull.** Let (x, b) = `pull` of (y, g) with b = (∂f/∂x)ᵀ g + Σ λ ∂ℓ/∂x. The inverse map has the log-determinant -ℓ, so that
 //! pulling it from (x, b) with the same λ gives (∂f/∂x)⁻ᵀ (b - Σ λ ∂ℓ/∂x) = g back, and for θ and c
