@@ -72,10 +72,11 @@ fn measure<A: Architecture + Sync>(config: &A, input: Shape, condition: Option<S
         let gy = y.state.duplicate().unwrap();
         let gl = y.logdet.duplicate().unwrap();
         call.backward(y.state, gy, &gl, &mut grads).unwrap();
-        // The backend's large buffers are pages of its own.
-        let counted = PEAK.load(Relaxed) - start + cpu.footprint().pages;
+        // The backend's large buffers are pages of its own, which the allocator does not see.
+        let footprint = cpu.footprint();
+        let counted = PEAK.load(Relaxed) - start - footprint.small + footprint.most;
         let memory = gradient_memory(&cpu, model.layer(), model.layout(), input, &conditions).unwrap();
-        assert_eq!(cpu.footprint().most, memory.total() - memory.threads, "the buffers, in use and kept");
+        assert_eq!(footprint.most, memory.total() - memory.threads, "the buffers, in use and kept");
         Measured { counted, memory }
     };
     // What is set up once in a process is not part of a step; working memory of new threads is. Threads that end would give theirs back.
@@ -96,7 +97,7 @@ fn hyperbolic(depth: usize) -> HyperbolicConfig {
 fn expect_predicted(name: &str, m: &Measured) {
     let predicted = m.memory.total();
     println!("{name}: counted {} bytes, predicted {predicted}: {}", m.counted, m.memory);
-    assert!(m.counted * 100 <= predicted * 110, "{name}: {predicted} bytes were predicted and {} used", m.counted);
+    assert!(m.counted * 100 <= predicted * 106, "{name}: {predicted} bytes were predicted and {} used", m.counted);
     assert!(m.counted * 100 >= predicted * 90, "{name}: {predicted} bytes were predicted and only {} used", m.counted);
 }
 

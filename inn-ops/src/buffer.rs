@@ -123,7 +123,7 @@ pub(crate) struct Pool<T> {
 struct State<T> {
     shelf: Shelf<Storage<T>>,
     pages: usize,
-    most_pages: usize,
+    small: usize,
 }
 
 /// What a pool holds, in bytes.
@@ -135,15 +135,15 @@ pub struct Footprint {
     pub pooled: usize,
     /// The most that was in use at one time.
     pub peak: usize,
-    /// The most that was held at one time, in use or not, in pages of its own, which no allocator sees.
-    pub pages: usize,
     /// The most that was held at one time, in use or not.
     pub most: usize,
+    /// The same of buffers that are too small for pages of their own; no allocator sees the others.
+    pub small: usize,
 }
 
 impl<T> Default for Pool<T> {
     fn default() -> Self {
-        Self { state: Mutex::new(State { shelf: Shelf::default(), pages: 0, most_pages: 0 }) }
+        Self { state: Mutex::new(State { shelf: Shelf::default(), pages: 0, small: 0 }) }
     }
 }
 
@@ -156,30 +156,24 @@ impl<T: Element> Pool<T> {
     /// A buffer of `len` elements with unspecified contents; `None` where the system has no memory left.
     pub(crate) fn alloc(self: &Arc<Self>, len: usize) -> Option<CpuBuffer<T>> {
         let size = len.checked_mul(size_of::<T>())?;
-        let mut state = self.state();
-        let values = match state.take(size) {
+        let reused = self.state().take(size);
+        let values = match reused.or_else(|| Storage::new(len).inspect(|values| self.state().pages += values.pages())) {
             Some(values) => values,
             None => {
-                drop(state);
-                match Storage::new(len) {
-                    Some(values) => {
-                        self.state().map(values.pages());
-                        values
-                    }
-                    None => {
-                        self.state().shelf.forget(size);
-                        return None;
-                    }
-                }
+                self.state().shelf.forget(size);
+                return None;
             }
         };
+        self.state().note();
         Some(CpuBuffer { values, pool: self.clone(), pooled: true })
     }
 
     /// Takes over a vector of the host's.
     pub(crate) fn adopt(self: &Arc<Self>, values: Vec<T>) -> CpuBuffer<T> {
         let values = Storage::Vector(values);
-        self.state().shelf.enter(values.bytes(), drop);
+        let mut state = self.state();
+        state.shelf.enter(values.bytes(), drop);
+        state.note();
         CpuBuffer { values, pool: self.clone(), pooled: false }
     }
 
@@ -191,8 +185,8 @@ impl<T: Element> Pool<T> {
     }
 
     pub(crate) fn footprint(&self) -> Footprint {
-        let State { shelf, most_pages, .. } = &*self.state();
-        Footprint { alive: shelf.used(), pooled: shelf.kept(), peak: shelf.peak(), pages: *most_pages, most: shelf.most() }
+        let State { shelf, small, .. } = &*self.state();
+        Footprint { alive: shelf.used(), pooled: shelf.kept(), peak: shelf.peak(), most: shelf.most(), small: *small }
     }
 }
 
@@ -202,10 +196,8 @@ impl<T: Element> State<T> {
         self.shelf.take(size, |values| *pages -= values.pages())
     }
 
-    /// Counts pages that were asked for.
-    fn map(&mut self, pages: usize) {
-        self.pages += pages;
-        self.most_pages = self.most_pages.max(self.pages);
+    fn note(&mut self) {
+        self.small = self.small.max(self.shelf.held().saturating_sub(self.pages));
     }
 }
 
@@ -220,29 +212,29 @@ mod tests {
         assert!(a.as_slice().iter().all(|&v| v == 0.0));
         let at = a.as_slice().as_ptr();
         drop(a);
-        assert_eq!(pool.footprint(), Footprint { alive: 160, pooled: 80, peak: 240, pages: 0, most: 240 });
+        assert_eq!(pool.footprint(), Footprint { alive: 160, pooled: 80, peak: 240, most: 240, small: 240 });
         let a = pool.alloc(10).unwrap();
         assert_eq!(a.as_slice().as_ptr(), at);
         drop((a, b));
-        assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 240, peak: 240, pages: 0, most: 240 });
-        // 400 bytes may be held, the peak and the largest buffer that came back, so nothing has to go for 15 elements.
+        assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 240, peak: 240, most: 240, small: 240 });
+        // 320 bytes may be held, the peak and half of the largest buffer that came back: 40 have to go, for which that of 10 elements is enough.
         let c = pool.alloc(15).unwrap();
-        assert_eq!(pool.footprint(), Footprint { alive: 120, pooled: 240, peak: 240, pages: 0, most: 360 });
+        assert_eq!(pool.footprint(), Footprint { alive: 120, pooled: 160, peak: 240, most: 280, small: 280 });
         drop(c);
         pool.trim();
-        assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 0, peak: 240, pages: 0, most: 360 });
+        assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 0, peak: 240, most: 280, small: 280 });
     }
 
     #[test]
     fn buffers_of_the_host_are_counted_but_not_kept() {
         let pool = Arc::new(Pool::<f32>::default());
         let adopted = pool.adopt(vec![1.0; 8]);
-        assert_eq!(pool.footprint(), Footprint { alive: 32, pooled: 0, peak: 32, pages: 0, most: 32 });
+        assert_eq!(pool.footprint(), Footprint { alive: 32, pooled: 0, peak: 32, most: 32, small: 32 });
         drop(adopted);
-        assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 0, peak: 32, pages: 0, most: 32 });
+        assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 0, peak: 32, most: 32, small: 32 });
         let buffer = pool.alloc(4).unwrap();
         assert_eq!(buffer.into_vec().len(), 4);
-        assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 0, peak: 32, pages: 0, most: 32 });
+        assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 0, peak: 32, most: 32, small: 32 });
     }
 
     #[test]

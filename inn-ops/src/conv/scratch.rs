@@ -23,6 +23,7 @@ pub(crate) fn with_buffer<T: Element, R>(len: usize, body: impl FnOnce(&mut [T])
     let mut buffer = FREE.with_borrow_mut(Vec::pop).unwrap_or_default();
     if buffer.len() < lines {
         // Not `resize`, which would copy the old contents.
+        drop(buffer);
         buffer = vec![Line([0; 64]); lines];
     }
     let result = body(&mut bytemuck::cast_slice_mut(&mut buffer[..lines])[..len]);
