@@ -1,11 +1,8 @@
 //! Random architectures, in f64: the public harness in both directions (round trips, dot tests, dense log-determinants), files that restore
 //! them, and refusals with a typed error; nothing panics. An architecture is a function of its seed.
 
-mod any;
-mod draw;
-
-use any::Any;
-use draw::{Draw, KINDS};
+use crate::any::Any;
+use crate::draw::{Draw, KINDS};
 use inn_core::verify::Verify;
 use inn_core::{Architecture, Error, Given, Layout, Result, Scope, Shape, Tensor};
 use inn_networks::files::{self, Metadata};
