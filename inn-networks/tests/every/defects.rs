@@ -348,7 +348,9 @@ fn c20_conditional_flow_of_one_level_that_splits() {
 fn c21_what_has_no_log_determinant_or_two_inputs_is_differentiated_alike() {
     type Build = fn(&mut Scope<'_>) -> Result<Any>;
     let builders: [(Shape, Option<Shape>, Build); 4] = [
-        (shape(2, 4, &[3]), None, |scope| Ok(Any::Irim(irim_coupling(scope, 4, 1, None, &LaneConfig { net: net(), ..LaneConfig::default() })?))),
+        (shape(2, 4, &[3]), None, |scope| {
+            Ok(Any::Irim(irim_coupling(scope, 4, 1, None, &LaneConfig { net: net(), ..LaneConfig::default() })?))
+        }),
         (shape(2, 2, &[8]), None, |scope| scales(scope, 1, false)),
         (shape(2, 1, &[4]), Some(shape(2, 1, &[4])), |scope| Ok(Any::ConditionalGlow(conditional(glow(1, 1, 1), 1).build(scope)?))),
         (shape(2, 4, &[3]), None, |scope| {

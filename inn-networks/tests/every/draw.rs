@@ -94,7 +94,8 @@ impl Draw {
 
     fn squeeze(&mut self) -> Squeeze {
         let wavelet = |name: &str| Squeeze::Wavelet(name.parse().unwrap());
-        let all = [Squeeze::Checkerboard, Squeeze::Patch, Squeeze::Column, Squeeze::Haar, wavelet("db2"), wavelet("coif2"), wavelet("sym4")];
+        let all =
+            [Squeeze::Checkerboard, Squeeze::Patch, Squeeze::Column, Squeeze::Haar, wavelet("db2"), wavelet("coif2"), wavelet("sym4")];
         self.pick(&all)
     }
 
@@ -340,7 +341,8 @@ impl Draw {
             layers.push(HyperbolicLayerConfig { resize: Resize::Coarsen, hidden: Some(self.int(1, 3)) });
             layers.push(HyperbolicLayerConfig { resize: self.pick(&[Resize::Keep, Resize::Refine]), hidden: None });
         }
-        let extents: Vec<usize> = (0..rank).map(|_| if self.wild { self.int(1, 4) } else { 2 * self.int(1, [2, 2, 1][rank - 1]) }).collect();
+        let extents: Vec<usize> =
+            (0..rank).map(|_| if self.wild { self.int(1, 4) } else { 2 * self.int(1, [2, 2, 1][rank - 1]) }).collect();
         let config = HyperbolicConfig { channels, rank, layers, block: self.block() };
         (config, Shape::new(self.int(1, 2), 2 * channels, &extents).unwrap())
     }
