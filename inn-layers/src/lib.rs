@@ -33,6 +33,9 @@ pub mod glow;
 pub mod hint;
 pub mod householder;
 pub mod hyperbolic;
+#[cfg(debug_assertions)]
+#[doc(hidden)]
+pub mod instances;
 pub mod lanes;
 pub mod learnable_squeeze;
 pub mod permute;

@@ -5,7 +5,6 @@ use super::report::Report;
 use super::space::{Blocks, Draw, deviation};
 use crate::backend::{Backend, Direction};
 use crate::error::Result;
-use crate::layer::Invertible;
 use crate::scalar::Element;
 
 /// Rounds numbers to those that both types have.
@@ -17,9 +16,9 @@ fn round<B: Backend, C: Backend>(x: &Blocks) -> Blocks {
 /// Compares maps, pulls and tangents at identical points, parameters and cotangents. Small values count as if they were `FLOOR`.
 const FLOOR: f64 = 0.1;
 
-pub(super) fn check<L: Invertible, B: Backend, C: Backend>(
-    own: &Directed<'_, '_, L, B>,
-    other: &Bench<'_, L, C>,
+pub(super) fn check<B: Backend, C: Backend>(
+    own: &Directed<'_, '_, B>,
+    other: &Bench<'_, C>,
     at: &Blocks,
     draw: &mut Draw,
     tolerance: f64,

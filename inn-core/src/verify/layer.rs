@@ -3,12 +3,13 @@
 use super::Tolerances;
 use super::derivatives::{self, Subject, best, central, gap, identical};
 use super::determinant::ln_abs_det;
+use super::erased::Erased;
 use super::report::Report;
 use super::space::{Blocks, Draw, deviation, norm, relative, worse};
 use crate::backend::{Backend, Direction};
 use crate::error::Result;
-use crate::layer::{Gradients, Inputs, Invertible};
-use crate::model::{Along, Call, Given};
+use crate::layer::{Gradients, Inputs};
+use crate::model::{Along, Given};
 use crate::operator::LinearOperator;
 use crate::params::{Layout, Params};
 use crate::shape::Shape;
@@ -19,9 +20,9 @@ use std::sync::Arc;
 const DENSE: usize = 256;
 
 /// A layer with what it is called with, as a map of host numbers: blocks are the state, the conditions and the parameters.
-pub(super) struct Bench<'a, L, B: Backend> {
+pub(super) struct Bench<'a, B: Backend> {
     pub backend: &'a B,
-    pub layer: &'a L,
+    pub layer: &'a dyn Erased<B>,
     pub layout: &'a Arc<Layout>,
     pub operator: Option<&'a dyn LinearOperator<B>>,
     pub conditions: &'a [Shape],
@@ -67,13 +68,9 @@ pub(super) fn collect<B: Backend>(state: &Tensor<B>, conditions: &[Tensor<B>], t
     Ok(Blocks(blocks))
 }
 
-impl<'a, L: Invertible, B: Backend> Bench<'a, L, B> {
-    fn call<'b>(&self, placed: &'b Placed<B>) -> Call<'b, L, B>
-    where
-        'a: 'b,
-    {
-        let given = Given { conditions: &placed.conditions, operator: self.operator, trail: None };
-        Call::new(self.layer, &placed.theta, given)
+impl<B: Backend> Bench<'_, B> {
+    fn given<'b>(&'b self, placed: &'b Placed<B>) -> Given<'b, B> {
+        Given { conditions: &placed.conditions, operator: self.operator, trail: None }
     }
 
     fn place(&self, at: &Blocks) -> Result<Placed<B>> {
@@ -87,7 +84,7 @@ impl<'a, L: Invertible, B: Backend> Bench<'a, L, B> {
     /// (state, log-determinant) of the map taken.
     pub fn map(&self, dir: Direction, input: Shape, at: &Blocks) -> Result<Blocks> {
         let placed = self.place(at)?;
-        let mapped = self.call(&placed).map(dir, self.tensor(input, &at.0[0])?)?;
+        let mapped = self.layer.map(dir, &placed.theta, self.given(&placed), self.tensor(input, &at.0[0])?)?;
         Ok(Blocks(vec![mapped.state.to_f64()?, mapped.logdet.to_f64()?]))
     }
 
@@ -97,7 +94,7 @@ impl<'a, L: Invertible, B: Backend> Bench<'a, L, B> {
         let mut grads = Params::zeros(self.backend, self.layout)?;
         let gl = self.tensor(Shape::per_sample(output.batch()), &cotangent.0[1])?;
         let (y, gy) = (self.tensor(output, image)?, self.tensor(output, &cotangent.0[0])?);
-        let pulled = self.call(&placed).pull(dir, y, gy, &gl, &mut grads)?;
+        let pulled = self.layer.pull(dir, &placed.theta, self.given(&placed), (y, gy), &gl, &mut grads)?;
         Ok((pulled.state.to_f64()?, collect(&pulled.cotangent, &pulled.conditions, &grads)?))
     }
 
@@ -106,21 +103,21 @@ impl<'a, L: Invertible, B: Backend> Bench<'a, L, B> {
         let (placed, along) = (self.place(at)?, self.place(direction)?);
         let (x, dx) = (self.tensor(input, &at.0[0])?, self.tensor(input, &direction.0[0])?);
         let along = Along { theta: Some(&along.theta), conditions: &along.conditions };
-        let t = self.call(&placed).push(dir, x, dx, &along)?;
+        let t = self.layer.push(dir, &placed.theta, self.given(&placed), (x, dx), &along)?;
         let value = Blocks(vec![t.state.to_f64()?, t.logdet.to_f64()?]);
         Ok((value, Blocks(vec![t.tangent.to_f64()?, t.logdet_tangent.to_f64()?])))
     }
 }
 
 /// A bench, used in one direction.
-pub(super) struct Directed<'a, 'b, L, B: Backend> {
-    pub bench: &'b Bench<'a, L, B>,
+pub(super) struct Directed<'a, 'b, B: Backend> {
+    pub bench: &'b Bench<'a, B>,
     pub dir: Direction,
     pub input: Shape,
     pub output: Shape,
 }
 
-impl<L: Invertible, B: Backend> Subject for Directed<'_, '_, L, B> {
+impl<B: Backend> Subject for Directed<'_, '_, B> {
     fn names(&self) -> &[String] {
         &self.bench.names
     }
@@ -139,7 +136,7 @@ impl<L: Invertible, B: Backend> Subject for Directed<'_, '_, L, B> {
     }
 }
 
-impl<L: Invertible, B: Backend> Directed<'_, '_, L, B> {
+impl<B: Backend> Directed<'_, '_, B> {
     /// All checks at the point `at`.
     pub fn check(&self, at: &Blocks, draw: &mut Draw, tolerances: &Tolerances, report: &mut Report) -> Result<()> {
         let prefix = match self.dir {
@@ -169,7 +166,7 @@ impl<L: Invertible, B: Backend> Directed<'_, '_, L, B> {
         let placed = self.bench.place(at)?;
         let mut x = self.bench.tensor(self.input, &at.0[0])?;
         let mut logdet = self.bench.tensor(Shape::per_sample(self.input.batch()), &before)?;
-        self.bench.layer.map(self.dir, &self.inputs(&placed), &mut x.view_mut(), &mut logdet.view_mut())?;
+        self.bench.layer.map_in_place(self.dir, &self.inputs(&placed), &mut x.view_mut(), &mut logdet.view_mut())?;
         let added: Vec<f64> = logdet.to_f64()?.iter().zip(&before).map(|(a, b)| a - b).collect();
         report.at_most(format!("{prefix}log-determinant is added"), deviation(&added, &base.0[1], 1.0), 1e-12);
         Ok(())
@@ -225,7 +222,7 @@ impl<L: Invertible, B: Backend> Directed<'_, '_, L, B> {
             let (mut y, mut gy) = (self.bench.tensor(self.output, &base.0[0])?, self.bench.tensor(self.output, &cotangent.0[0])?);
             let mut gradients = Gradients { theta: &mut grads, conditions: &mut conditions };
             let at = self.inputs(&placed);
-            self.bench.layer.pull(self.dir, &at, &mut y.view_mut(), &mut gy.view_mut(), gl.view(), &mut gradients)?;
+            self.bench.layer.pull_in_place(self.dir, &at, &mut y.view_mut(), &mut gy.view_mut(), gl.view(), &mut gradients)?;
             pulled = Some(gy);
         }
         if let Some(gy) = pulled {
@@ -299,7 +296,7 @@ impl<L: Invertible, B: Backend> Directed<'_, '_, L, B> {
         let state = |values: &[f64]| self.bench.tensor(self.output, values);
         let gl = self.bench.tensor(Shape::per_sample(self.output.batch()), &cotangent.0[1])?;
         let (y, dy, gy) = (state(&value.0[0])?, state(&tangent.0[0])?, state(&cotangent.0[0])?);
-        let product = self.bench.call(&placed).hessian(self.dir, y, dy, gy, &gl, &along)?;
+        let product = self.bench.layer.hessian(self.dir, &placed.theta, self.bench.given(&placed), [y, dy, gy], &gl, &along)?;
         let recovered = deviation(&product.tangent.to_f64()?, &direction.0[0], 1.0);
         report.at_most(format!("{prefix}pull recovers the tangent"), recovered, tolerances.round_trip);
         let product = collect(&product.cotangent_tangent, &product.condition_tangents, &product.theta_tangent)?;

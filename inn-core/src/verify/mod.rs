@@ -85,6 +85,7 @@ mod agreement;
 mod conditioner;
 mod derivatives;
 mod determinant;
+mod erased;
 mod layer;
 mod operator;
 mod report;
@@ -100,6 +101,7 @@ use crate::operator::LinearOperator;
 use crate::params::{Layout, Params};
 use crate::scalar::Element;
 use crate::shape::Shape;
+use erased::Erased;
 use layer::{Bench, Directed};
 use space::{Blocks, Draw};
 use std::sync::Arc;
@@ -179,6 +181,10 @@ impl<'a, B: Backend> Verify<'a, B> {
     /// # Errors
     /// What the layer's gate refuses, and a backend that is not of double precision. A check that fails is no error of this call.
     pub fn layer<L: Invertible>(&self, layer: &L, layout: &Arc<Layout>, input: Shape) -> Result<Report> {
+        self.erased(layer, layout, input)
+    }
+
+    fn erased(&self, layer: &dyn Erased<B>, layout: &Arc<Layout>, input: Shape) -> Result<Report> {
         self.expect_double()?;
         let layout = layout.with_frozen(|_| false);
         let bench = self.bench(&self.backend, layer, &layout);
@@ -203,13 +209,25 @@ impl<'a, B: Backend> Verify<'a, B> {
         input: Shape,
         tolerance: f64,
     ) -> Result<Report> {
+        self.erased_agrees_with(other, layer, layer, layout, input, tolerance)
+    }
+
+    fn erased_agrees_with<C: Backend>(
+        &self,
+        other: &C,
+        layer: &dyn Erased<B>,
+        there: &dyn Erased<C>,
+        layout: &Arc<Layout>,
+        input: Shape,
+        tolerance: f64,
+    ) -> Result<Report> {
         if self.operator.is_some() {
             return Err(Error::config("operator", "expected none, since it belongs to one backend, got one"));
         }
         let layout = layout.with_frozen(|_| false);
         let bench = self.bench(&self.backend, layer, &layout);
-        let there =
-            Bench { backend: other, layer, layout: &layout, operator: None, conditions: &self.conditions, names: bench.names.clone() };
+        let names = bench.names.clone();
+        let there = Bench { backend: other, layer: there, layout: &layout, operator: None, conditions: &self.conditions, names };
         let mut report = Report::new(format!("{} at {input}: {} against {}", layer.name(), other.name(), self.backend.name()));
         let mut draw = Draw::new(self.seed);
         for (directed, at) in self.both(&bench, input, &mut draw)? {
@@ -253,18 +271,13 @@ impl<'a, B: Backend> Verify<'a, B> {
         Err(Error::config("backend", format!("expected numbers of double precision, got {got}; `agrees_with` compares others with them")))
     }
 
-    fn bench<'b, L>(&'b self, backend: &'b B, layer: &'b L, layout: &'b Arc<Layout>) -> Bench<'b, L, B> {
+    fn bench<'b>(&'b self, backend: &'b B, layer: &'b dyn Erased<B>, layout: &'b Arc<Layout>) -> Bench<'b, B> {
         let names = layer::names(self.conditions.len(), layout);
         Bench { backend, layer, layout, operator: self.operator, conditions: &self.conditions, names }
     }
 
     /// Both directions of a layer, each with a point to check it at.
-    fn both<'b, 'c, L: Invertible>(
-        &self,
-        bench: &'c Bench<'b, L, B>,
-        input: Shape,
-        draw: &mut Draw,
-    ) -> Result<[(Directed<'b, 'c, L, B>, Blocks); 2]> {
+    fn both<'b, 'c>(&self, bench: &'c Bench<'b, B>, input: Shape, draw: &mut Draw) -> Result<[(Directed<'b, 'c, B>, Blocks); 2]> {
         let operator = self.operator.map(|a| (a.domain(), a.range()));
         let facts = Facts { layout: bench.layout, conditions: &self.conditions, operator };
         let output = bench.layer.check(Direction::Forward, facts, input)?;
