@@ -131,7 +131,7 @@ fn squeezes_say_which_sizes_they_take() {
             refuses(there_and_back(shape, &[], |_| Ok(Any::Lanes(lanes))), words);
         }
         match rank {
-            0 => refuses(there_and_back(shape, &[], |s| Ok(Any::Learnable(LearnableSqueeze::new(s, rank, 2)?))), "rank"),
+            0 => refuses(there_and_back(shape, &[], |s| Ok(Any::Learnable(LearnableSqueeze::new(s, rank, 2)?))), "1 to 3 axes"),
             // 3 divides 129, 15, 27, 45 and 33; its cube has more taps than the layer takes.
             3 => refuses(there_and_back(shape, &[], |s| Ok(Any::Learnable(LearnableSqueeze::new(s, rank, 2)?))), "multiples of 2"),
             _ => there_and_back(shape, &[], |s| Ok(Any::Learnable(LearnableSqueeze::new(s, rank, 3)?))).unwrap(),

@@ -98,17 +98,18 @@ fn examine(recipe: &Recipe) -> Result<Plan> {
     Ok(plan)
 }
 
-/// Examines a range of seeds; which layers came up, or the first failure.
+/// Examines a range of seeds; which layers came up.
 fn sweep(seeds: std::ops::Range<u64>) -> [usize; KINDS] {
-    let mut drawn = [0; KINDS];
+    let (mut drawn, mut failures) = ([0; KINDS], Vec::new());
     for seed in seeds {
         let recipe = Recipe { seed, wild: false };
         match catch_unwind(AssertUnwindSafe(|| examine(&recipe))) {
             Ok(Ok(plan)) => drawn.iter_mut().zip(plan.drawn).for_each(|(a, b)| *a += b),
-            Ok(Err(e)) => panic!("seed {seed}: {e}"),
-            Err(_) => panic!("seed {seed} panicked"),
+            Ok(Err(e)) => failures.push(format!("seed {seed}: {e}")),
+            Err(_) => failures.push(format!("seed {seed} panicked")),
         }
     }
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
     drawn
 }
 
@@ -125,15 +126,16 @@ fn seeds_150_to_300() {
 
 #[test]
 fn what_does_not_fit_is_refused_with_a_typed_error() {
-    let (mut refused, mut passed) = (0, 0);
+    let (mut refused, mut passed, mut failures) = (0, 0, Vec::new());
     for seed in 0..200 {
         let recipe = Recipe { seed, wild: true };
         match catch_unwind(AssertUnwindSafe(|| examine(&recipe))) {
             Ok(Ok(_)) => passed += 1,
             Ok(Err(Error::Shape { .. } | Error::Config { .. } | Error::Missing { .. })) => refused += 1,
-            Ok(Err(e)) => panic!("seed {seed}: {e}"),
-            Err(_) => panic!("seed {seed} panicked"),
+            Ok(Err(e)) => failures.push(format!("seed {seed}: {e}")),
+            Err(_) => failures.push(format!("seed {seed} panicked")),
         }
     }
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
     assert!(refused > 20 && passed > 20, "{refused} refused, {passed} passed");
 }
