@@ -104,7 +104,11 @@ impl SqueezeLanes {
         if self.forward == Direction::Forward { dir } else { dir.flip() }
     }
 
-    fn apply<B: Backend>(&self, backend: &B, dir: Direction, x: &mut ViewMut<'_, B>) -> Result<()> {
+    /// Squeezes or unsqueezes the lanes in place.
+    ///
+    /// # Errors
+    /// A shape that does not fit.
+    pub fn apply<B: Backend>(&self, backend: &B, dir: Direction, x: &mut ViewMut<'_, B>) -> Result<()> {
         let shape = x.shape();
         let output = self.output(dir, shape)?;
         let each = shape.channels() / self.lanes;

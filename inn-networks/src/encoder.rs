@@ -11,6 +11,49 @@ use inn_layers::conditioner::{Net, NetConfig, Ports};
 
 use crate::glow::{Glow, GlowConfig};
 
+/// Prepares the conditions of a network from one that is given, with parameters that are trained with the network.
+pub trait Encoder: Send + Sync {
+    /// The shapes of the conditions made from one of shape `raw`.
+    ///
+    /// # Errors
+    /// A shape that does not fit.
+    fn check(&self, facts: Facts<'_>, raw: Shape) -> Result<Vec<Shape>>;
+
+    /// Whether a condition of shape `raw` belongs to a state of shape `state`; by default any does.
+    ///
+    /// # Errors
+    /// Extents that do not fit each other.
+    fn belongs(&self, raw: Shape, state: Shape) -> Result<()> {
+        let _ = (raw, state);
+        Ok(())
+    }
+
+    /// The conditions, for a batch of them.
+    ///
+    /// # Errors
+    /// What the backend returns.
+    fn encode<B: Backend>(&self, at: &Inputs<'_, B>, raw: &Tensor<B>) -> Result<Vec<Tensor<B>>>;
+
+    /// Takes the cotangents of what [`encode`](Self::encode) made back to the parameters and to condition 0, adding to `grads`.
+    ///
+    /// # Errors
+    /// What the backend returns.
+    fn pull<B: Backend>(
+        &self,
+        at: &Inputs<'_, B>,
+        raw: &Tensor<B>,
+        encoded: &[Tensor<B>],
+        cotangents: Vec<Tensor<B>>,
+        grads: &mut Gradients<'_, B>,
+    ) -> Result<()>;
+
+    /// Sets parameters that depend on data from a first batch of conditions.
+    ///
+    /// # Errors
+    /// What the backend returns.
+    fn initialize<B: Backend>(&self, dir: Direction, at: &mut Setup<'_, B>, raw: &Tensor<B>) -> Result<()>;
+}
+
 /// Settings of a [`Pyramid`].
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -114,6 +157,20 @@ impl Pyramid {
         self.normalize.map(Direction::Forward, at, &mut c.view_mut(), &mut logdet.view_mut())?;
         Ok(c)
     }
+}
+
+/// Refuses a condition of other extents than the state.
+pub(crate) fn same_extents(raw: Shape, state: Shape) -> Result<()> {
+    if raw.spatial() == state.spatial() {
+        return Ok(());
+    }
+    Err(Error::shape("condition 0", format!("the extents {:?} of the data", state.spatial()), raw))
+}
+
+impl Encoder for Pyramid {
+    fn belongs(&self, raw: Shape, state: Shape) -> Result<()> {
+        same_extents(raw, state)
+    }
 
     /// The shapes of d_0 .. d_{L-1}.
     fn check(&self, facts: Facts<'_>, raw: Shape) -> Result<Vec<Shape>> {
@@ -159,12 +216,12 @@ impl Pyramid {
     fn pull<B: Backend>(
         &self,
         at: &Inputs<'_, B>,
+        raw: &Tensor<B>,
         levels: &[Tensor<B>],
         cotangents: Vec<Tensor<B>>,
         grads: &mut Gradients<'_, B>,
     ) -> Result<()> {
         let backend = at.backend();
-        let raw = at.conditions.first().ok_or_else(|| Error::Missing { layer: "Pyramid".into(), what: "condition 0".into() })?;
         let mut deeper: Option<Tensor<B>> = None;
         for (level, mut g) in cotangents.into_iter().enumerate().rev() {
             if let Some(deeper) = deeper {
@@ -193,6 +250,11 @@ impl Pyramid {
         self.normalize.pull(Direction::Forward, at, &mut c.view_mut(), &mut g.view_mut(), gl.view(), grads)?;
         grads.condition(0, 0..g.shape().batch())?.axpy(backend, 1.0, g.view())
     }
+
+    fn initialize<B: Backend>(&self, _: Direction, at: &mut Setup<'_, B>, raw: &Tensor<B>) -> Result<()> {
+        let mut normalized = raw.duplicate()?;
+        self.normalize.initialize(Direction::Forward, at, &mut normalized.view_mut())
+    }
 }
 
 fn net_output<B: Backend>(net: &Net, at: &Inputs<'_, B>, input: Shape) -> Result<Shape> {
@@ -204,12 +266,17 @@ fn net_output<B: Backend>(net: &Net, at: &Inputs<'_, B>, input: Shape) -> Result
 /// As a layer it takes the raw condition, encodes it in every call, and trains the encoder with the rest. To draw many samples for one condition,
 /// encode it once: [`draw`](Self::draw) does, or [`encode`](Self::encode) and a call of the [`inner`](Self::inner) network with the result.
 #[derive(Clone, Debug)]
-pub struct Encoded<L> {
-    encoder: Pyramid,
+pub struct Encoded<L, E = Pyramid> {
+    encoder: E,
     inner: L,
 }
 
-impl<L: Invertible> Encoded<L> {
+impl<L: Invertible, E: Encoder> Encoded<L, E> {
+    /// A network behind an encoder, both built in one layout.
+    pub fn new(encoder: E, inner: L) -> Self {
+        Self { encoder, inner }
+    }
+
     /// The network that reads encoded conditions.
     pub fn inner(&self) -> &L {
         &self.inner
@@ -228,18 +295,20 @@ impl<L: Invertible> Encoded<L> {
     }
 
     fn encoded<B: Backend>(&self, at: &Inputs<'_, B>) -> Result<Vec<Tensor<B>>> {
-        let raw = at.conditions.first().ok_or_else(|| Error::Missing { layer: "Encoded".into(), what: "condition 0".into() })?;
+        let raw = raw(at.conditions)?;
         let samples = 0..raw.shape().batch();
         self.encoder.encode(&Inputs { samples, ..at.clone() }, raw)
     }
 }
 
-impl<L: Invertible> Invertible for Encoded<L> {
+fn raw<B: Backend>(conditions: &[Tensor<B>]) -> Result<&Tensor<B>> {
+    conditions.first().ok_or_else(|| Error::Missing { layer: "Encoded".into(), what: "condition 0".into() })
+}
+
+impl<L: Invertible, E: Encoder> Invertible for Encoded<L, E> {
     fn check(&self, dir: Direction, facts: Facts<'_>, input: Shape) -> Result<Shape> {
         let raw = facts.condition("Encoded", 0, input.batch())?;
-        if raw.spatial() != input.spatial() {
-            return Err(Error::shape("condition 0", format!("the extents {:?} of the data", input.spatial()), raw));
-        }
+        self.encoder.belongs(raw, input)?;
         let conditions = self.encoder.check(facts, raw)?;
         self.inner.check(dir, Facts { conditions: &conditions, ..facts }, input)
     }
@@ -262,13 +331,12 @@ impl<L: Invertible> Invertible for Encoded<L> {
         let mut cotangents = conditions.iter().map(|c| Tensor::zeros(at.backend(), c.shape())).collect::<Result<Vec<_>>>()?;
         let mut inner = Gradients { theta: &mut *grads.theta, conditions: &mut cotangents };
         self.inner.pull(dir, &at.with_conditions(&conditions), y, gy, gl, &mut inner)?;
-        self.encoder.pull(at, &conditions, cotangents, grads)
+        self.encoder.pull(at, raw(at.conditions)?, &conditions, cotangents, grads)
     }
 
     fn initialize<B: Backend>(&self, dir: Direction, at: &mut Setup<'_, B>, x: &mut ViewMut<'_, B>) -> Result<()> {
-        let raw = at.conditions.first().ok_or_else(|| Error::Missing { layer: "Encoded".into(), what: "condition 0".into() })?;
-        let mut normalized = raw.duplicate()?;
-        self.encoder.normalize.initialize(Direction::Forward, at, &mut normalized.view_mut())?;
+        let raw = raw(at.conditions)?;
+        self.encoder.initialize(dir, at, raw)?;
         let conditions = self.encoded(&at.inputs(raw.shape().batch()))?;
         let mut inner = Setup { theta: &mut *at.theta, conditions: &conditions, operator: at.operator };
         self.inner.initialize(dir, &mut inner, x)
@@ -314,6 +382,6 @@ impl Architecture for ConditionalGlowConfig {
         let flow = &self.flow;
         let (encoder, widths) = Pyramid::new(&mut scope.sub("condition"), &self.condition, flow.levels, flow.rank, flow.squeeze, flow.odd)?;
         let inner = flow.build_conditional(scope, &widths)?;
-        Ok(Encoded { encoder, inner })
+        Ok(Encoded::new(encoder, inner))
     }
 }

@@ -1,6 +1,7 @@
 //! Glow.
 
-use inn_core::{Architecture, Chain, Error, Multiscale, Odd, Result, Scale, Scope, Squeeze};
+use crate::levels::Levels;
+use inn_core::{Architecture, Chain, Multiscale, Odd, Result, Scope, Squeeze};
 use inn_layers::glow::{GlowStep, StepConfig, glow_step};
 
 /// The multiscale flow of Kingma & Dhariwal 2018 (arXiv:1807.03039): at each level a squeeze, K flow steps, and a split.
@@ -61,29 +62,11 @@ impl GlowConfig {
 
     /// Builds the network; level l reads the condition of index l, with `conditions[l]` channels, if there are any.
     pub(crate) fn build_conditional(&self, scope: &mut Scope<'_>, conditions: &[usize]) -> Result<Glow> {
-        if self.levels == 0 || self.rank > 3 {
-            let got = format!("{} levels in {} dimensions", self.levels, self.rank);
-            return Err(Error::config("glow", format!("expected at least one level and 0 to 3 dimensions, got {got}")));
-        }
-        if self.rank == 0 && self.squeeze.is_some() {
-            return Err(Error::config("squeeze", "dense data have no extents to squeeze; expected none"));
-        }
-        let mut channels = self.channels;
-        let mut scales = Vec::with_capacity(self.levels);
-        for level in 0..self.levels {
-            if self.squeeze.is_some() {
-                let factor = 1 << self.rank;
-                channels = channels.checked_mul(factor).ok_or_else(|| Error::config("levels", "too many: the channels overflow"))?;
-            }
+        let Self { channels, rank, levels, squeeze, odd, split, .. } = *self;
+        Levels { kind: Self::KIND, channels, rank, levels, squeeze, odd, split }.build(scope, |scope, level, channels| {
             let condition = conditions.get(level).map(|&channels| (level, channels));
-            let mut scope = scope.sub(format!("level{level}"));
-            let layer =
-                Chain::build(&mut scope, "step", self.steps, |scope, _| glow_step(scope, channels, self.rank, condition, &self.step))?;
-            let keep = if self.split { inn_ops::split::half(channels).max(1) } else { channels };
-            scales.push(Scale { squeeze: self.squeeze, layer, keep });
-            channels = keep;
-        }
-        Ok(Multiscale { rank: self.rank, odd: self.odd, scales })
+            Chain::build(scope, "step", self.steps, |scope, _| glow_step(scope, channels, rank, condition, &self.step))
+        })
     }
 }
 

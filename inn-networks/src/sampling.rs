@@ -1,7 +1,7 @@
 //! Samples in chunks: as many as one likes, in as little memory as one likes.
 
 use crate::density::{Density, latent_of_streams};
-use crate::encoder::Encoded;
+use crate::encoder::{Encoded, Encoder};
 use inn_core::memory::map_bytes;
 use inn_core::{Backend, Call, Direction, Error, Facts, Given, Invertible, Params, Result, Shape, Tensor};
 use std::ops::Range;
@@ -62,7 +62,7 @@ impl<L: Invertible, B: Backend> Density<'_, L, B> {
     }
 }
 
-impl<L: Invertible> Encoded<L> {
+impl<L: Invertible, E: Encoder> Encoded<L, E> {
     /// [`Density::draw`] for the conditions in the batch of `condition`. Each of them is encoded once, whatever the budget and the number of
     /// its samples.
     ///

@@ -212,7 +212,7 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
                             T::with(level, SumRows { at, g: edge, sums: bias(plan.middle + 1).add(rows.rows.start * lanes), lanes });
                         }
                         outer_all(rows.rows.len(), part.add(start_last + plan.unfolded(rows.rows.start) * wide));
-                        common.hidden_from(w, &at, edge, (g, m), i > 0);
+                        common.to_hidden(w, &at, edge, (g, m), i > 0);
                     }
                     common.unfold(&at, g, m);
                     let top = plan.middle;
@@ -231,7 +231,7 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
                     for (rows, w) in common.ins.iter().zip(way.first.chunks(arrays)) {
                         common.gather(inputs[rows.image], &walks.first, rows, edge);
                         outer_all(rows.rows.len(), part.add(plan.unfolded(rows.rows.start) * wide));
-                        common.neighbourhoods(w, &at, (g, m), edge);
+                        common.from_hidden(w, &at, (g, m), edge);
                         common.scatter(gx[rows.image], &walks.first, rows, edge);
                     }
                 }

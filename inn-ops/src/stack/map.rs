@@ -242,7 +242,7 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
     ///
     /// # Safety
     /// As [`times`](Packed::times).
-    pub(super) unsafe fn hidden_from(&self, way: &[Packed<'_, T>], at: &Rows, edge: *const T, (x, m): (*mut T, *mut T), add: bool) {
+    pub(super) unsafe fn to_hidden(&self, way: &[Packed<'_, T>], at: &Rows, edge: *const T, (x, m): (*mut T, *mut T), add: bool) {
         let (row, apart) = self.edge_rows();
         let vectors = self.edge_vectors(at);
         for (e, w) in way.iter().enumerate() {
@@ -258,7 +258,7 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
     ///
     /// # Safety
     /// As [`times`](Packed::times).
-    pub(super) unsafe fn neighbourhoods(&self, way: &[Packed<'_, T>], at: &Rows, (x, m): (*mut T, *mut T), edge: *mut T) {
+    pub(super) unsafe fn from_hidden(&self, way: &[Packed<'_, T>], at: &Rows, (x, m): (*mut T, *mut T), edge: *mut T) {
         let (row, apart) = self.edge_rows();
         let vectors = self.edge_vectors(at);
         for (e, (w, (from, from_row))) in way.iter().zip(self.arrays(at, x, m)).enumerate() {
@@ -267,7 +267,7 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
         }
     }
 
-    /// What [`hidden_from`](Self::hidden_from) has left in `m` becomes `x`.
+    /// What [`to_hidden`](Self::to_hidden) has left in `m` becomes `x`.
     ///
     /// # Safety
     /// As [`fold`](Self::fold).
@@ -297,7 +297,7 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
         unsafe {
             for (i, (part, w)) in self.ins.iter().zip(way.first.chunks(self.plan.arrays())).enumerate() {
                 self.gather(inputs[part.image], walk, part, edge);
-                self.hidden_from(w, &at, edge, (y(0), m), i > 0);
+                self.to_hidden(w, &at, edge, (y(0), m), i > 0);
             }
             self.unfold(&at, y(0), m);
             T::with(level, Activate { at, y: y(0), x, bias: Some(weights.first.1.as_ptr()), skip: false, rho });
@@ -318,7 +318,7 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
         unsafe {
             self.fold(&at, x, m);
             for (part, w) in self.outs.iter().zip(way.last.chunks(self.plan.arrays())) {
-                self.neighbourhoods(w, &at, (x, m), edge);
+                self.from_hidden(w, &at, (x, m), edge);
                 if let Ending::Affine(_, bias) = self.weights.last {
                     let at = Rows { rows: part.rows.len(), ..at };
                     T::with(self.level, AddBias { at, y: edge, bias: bias[part.rows.clone()].as_ptr() });

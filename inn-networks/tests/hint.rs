@@ -1,0 +1,107 @@
+//! The networks of HINT through the public harness, f64, both directions, plain and reversed.
+
+use inn_core::verify::Verify;
+use inn_core::{Architecture, Call, Given, Invertible, Layout, Model, Reversed, Shape, Squeeze, Tensor};
+use inn_layers::conditioner::{NetConfig, ResidualConfig};
+use inn_layers::hint::HintConfig;
+use inn_layers::permute::Permute;
+use inn_networks::conditional_hint::{lane, multiscale_lane};
+use inn_networks::files::{self, Metadata};
+use inn_networks::{ConditionalHintConfig, MultiscaleConditionalHintConfig, MultiscaleHintConfig};
+use inn_ops::{Activation, Cpu};
+
+/// Smooth, so that the Taylor test has no kinks to meet.
+const SMOOTH: Activation = Activation::Sigmoid { low: -1.0, high: 1.0 };
+
+fn hint() -> HintConfig {
+    let net = ResidualConfig { hidden: 3, activation: SMOOTH, last_gain: 1.0, ..ResidualConfig::default() };
+    HintConfig { net: NetConfig::Residual(net), permute: Permute::Full, ..HintConfig::default() }
+}
+
+fn check<A: Architecture>(config: &A, shape: Shape) {
+    let (network, layout) = Layout::build(|scope| config.build(scope)).unwrap();
+    let verify = Verify::new(Cpu::<f64>::poisoned());
+    let kind = A::KIND;
+    verify.layer(&network, &layout, shape).unwrap().check().unwrap_or_else(|e| panic!("{kind} at {shape}:\n{e}"));
+    verify.layer(&Reversed(&network), &layout, shape).unwrap().check().unwrap_or_else(|e| panic!("reversed {kind} at {shape}:\n{e}"));
+}
+
+/// A file restores the network, bit for bit.
+fn restores<A: Architecture>(config: &A) {
+    let cpu = Cpu::<f64>::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("network.safetensors");
+    let model = config.model(&cpu, 5).unwrap();
+    files::save(&path, config, &model, &Metadata::default()).unwrap();
+    let restored = files::load::<A, _>(&path, &cpu).unwrap();
+    assert_eq!(restored.model.params().to_flat().unwrap(), model.params().to_flat().unwrap());
+    assert_eq!(files::kind_of(&path).unwrap(), A::KIND);
+}
+
+fn multiscale(channels: usize, rank: usize, squeeze: Option<Squeeze>, split: bool) -> MultiscaleHintConfig {
+    MultiscaleHintConfig { channels, rank, levels: 2, steps: 1, squeeze, split, hint: hint(), ..MultiscaleHintConfig::default() }
+}
+
+#[test]
+fn multiscale_hint_in_every_dimension() {
+    for (batch, channels, spatial) in [(2, 3, &[8][..]), (3, 1, &[4, 8]), (1, 1, &[4, 4, 4])] {
+        let shape = Shape::new(batch, channels, spatial).unwrap();
+        for (squeeze, split) in [(Squeeze::Haar, true), (Squeeze::Checkerboard, false)] {
+            check(&multiscale(channels, spatial.len(), Some(squeeze), split), shape);
+        }
+    }
+    check(&multiscale(5, 2, None, true), Shape::new(2, 5, &[3, 2]).unwrap());
+    restores(&multiscale(3, 2, Some(Squeeze::Patch), true));
+}
+
+/// The second lane of the network at [x; y] is its lane at y, whatever x is.
+fn lane_agrees<L: Invertible, M: Invertible>(model: &Model<L, Cpu<f64>>, lane: &M, shape: Shape) {
+    let cpu = Cpu::<f64>::new();
+    let ramp = |shape: Shape, step: usize| {
+        let values: Vec<f64> = (0..shape.len()).map(|i| ((i * step % 101) as f64) / 50.0 - 1.0).collect();
+        Tensor::from_f64(&cpu, shape, &values).unwrap()
+    };
+    let channels = shape.channels();
+    let y = ramp(shape, 37);
+    let alone = Call::new(lane, model.params(), Given::default()).forward(y.duplicate().unwrap()).unwrap().state.to_f64().unwrap();
+    for step in [11, 23] {
+        let mut state = ramp(shape.with_channels(2 * channels), step);
+        state.view_mut().channels(channels..2 * channels).assign(&cpu, y.view()).unwrap();
+        let z = model.forward(state).unwrap().state;
+        let mut of_y = Tensor::zeros(&cpu, shape).unwrap();
+        of_y.view_mut().assign(&cpu, z.view().channels(channels..2 * channels)).unwrap();
+        assert_eq!(of_y.to_f64().unwrap(), alone);
+    }
+}
+
+#[test]
+fn conditional_hint_and_its_lane() {
+    let cpu = Cpu::<f64>::new();
+    for (channels, spatial) in [(3, &[][..]), (2, &[4, 3])] {
+        let config = ConditionalHintConfig { channels, rank: spatial.len(), depth: 2, hint: hint() };
+        let shape = Shape::new(2, channels, spatial).unwrap();
+        check(&config, shape.with_channels(2 * channels));
+        let model = config.model(&cpu, 2).unwrap();
+        lane_agrees(&model, &lane(model.layer()), shape);
+        restores(&config);
+    }
+}
+
+#[test]
+fn multiscale_conditional_hint_and_its_lane() {
+    let cpu = Cpu::<f64>::new();
+    for (channels, spatial, squeeze, split) in [
+        (1, &[4, 8][..], Some(Squeeze::Checkerboard), true),
+        (3, &[8], Some(Squeeze::Haar), true),
+        (1, &[4, 4], Some(Squeeze::Patch), false),
+        (5, &[3], None, true),
+    ] {
+        let (rank, hint) = (spatial.len(), hint());
+        let config = MultiscaleConditionalHintConfig { channels, rank, levels: 2, steps: 1, squeeze, split, hint };
+        let shape = Shape::new(2, channels, spatial).unwrap();
+        check(&config, shape.with_channels(2 * channels));
+        let model = config.model(&cpu, 2).unwrap();
+        lane_agrees(&model, &multiscale_lane(model.layer()), shape);
+        restores(&config);
+    }
+}
