@@ -2,6 +2,7 @@
 
 use crate::hint::{HintStep, MultiscaleHint};
 use crate::lane_scales::{LaneScale, LaneScales};
+use crate::levels::Levels;
 use inn_core::{Architecture, Chain, Error, Multiscale, Odd, On, Result, Scale, Scope, Squeeze};
 use inn_layers::ActNorm;
 use inn_layers::hint::{ConditionalHint, HintConfig};
@@ -102,17 +103,24 @@ impl Default for MultiscaleConditionalHintConfig {
     }
 }
 
+impl MultiscaleConditionalHintConfig {
+    /// Those of one lane.
+    pub(crate) fn scales(&self) -> Levels {
+        let Self { channels, rank, levels, squeeze, split, .. } = *self;
+        Levels { kind: Self::KIND, channels, rank, levels, squeeze, odd: Odd::Refuse, split }
+    }
+}
+
 impl Architecture for MultiscaleConditionalHintConfig {
     const KIND: &'static str = "multiscale_conditional_hint";
     type Network = MultiscaleConditionalHint;
 
     fn build(&self, scope: &mut Scope<'_>) -> Result<MultiscaleConditionalHint> {
-        let Self { channels, rank, levels, squeeze, split, .. } = *self;
-        if channels.checked_mul(2).is_none() {
+        let rank = self.rank;
+        if self.channels.checked_mul(2).is_none() {
             return Err(Error::config("channels", "too many for two lanes"));
         }
-        let levels = crate::levels::Levels { kind: Self::KIND, channels, rank, levels, squeeze, odd: Odd::Refuse, split };
-        let one = levels.build(scope, |scope, _, channels| steps(scope, self.steps, channels, rank, &self.hint))?;
+        let one = self.scales().build(scope, |scope, _, channels| steps(scope, self.steps, channels, rank, &self.hint))?;
         let scale = |scale: Scale<_>| LaneScale { squeeze: scale.squeeze, layer: scale.layer, keep: scale.keep };
         Ok(LaneScales { rank, scales: one.scales.into_iter().map(scale).collect() })
     }

@@ -59,14 +59,20 @@ fn hint_step(scope: &mut Scope<'_>, channels: usize, rank: usize, config: &HintC
     Ok((ActNorm::new(&mut scope.sub("actnorm"), channels)?, hint_coupling(scope, channels, rank, None, config)?))
 }
 
+impl MultiscaleHintConfig {
+    pub(crate) fn scales(&self) -> Levels {
+        let Self { channels, rank, levels, squeeze, odd, split, .. } = *self;
+        Levels { kind: Self::KIND, channels, rank, levels, squeeze, odd, split }
+    }
+}
+
 impl Architecture for MultiscaleHintConfig {
     const KIND: &'static str = "multiscale_hint";
     type Network = MultiscaleHint;
 
     fn build(&self, scope: &mut Scope<'_>) -> Result<MultiscaleHint> {
-        let Self { channels, rank, levels, squeeze, odd, split, .. } = *self;
-        Levels { kind: Self::KIND, channels, rank, levels, squeeze, odd, split }.build(scope, |scope, _, channels| {
-            Chain::build(scope, "step", self.steps, |scope, _| hint_step(scope, channels, rank, &self.hint))
+        self.scales().build(scope, |scope, _, channels| {
+            Chain::build(scope, "step", self.steps, |scope, _| hint_step(scope, channels, self.rank, &self.hint))
         })
     }
 }

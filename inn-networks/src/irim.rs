@@ -10,6 +10,49 @@ use inn_layers::lanes::{IrimCoupling, LaneConfig, irim_coupling};
 use inn_layers::permute::Permute;
 use inn_ops::Activation;
 
+/// A pointwise map Ψ between the state of a solver and what its operator acts on, with its derivative. It need not be invertible.
+///
+/// Every [`Activation`] is one. Another is written with the operations of [`Scalar`], so that it runs in f32, in f64 and over pairs (value, tangent):
+/// ```
+/// use inn_core::{Chain, Layout, Scalar};
+/// use inn_networks::irim::{DataGradient, Link, LoopLayerConfig};
+///
+/// /// Ψ(x) = x²: an intensity.
+/// #[derive(Clone, Copy, Debug)]
+/// struct Square;
+/// impl Link for Square {
+///     fn value<T: Scalar>(&self, x: T) -> T {
+///         x * x
+///     }
+///     fn derivative<T: Scalar>(&self, x: T) -> T {
+///         x + x
+///     }
+/// }
+/// let (network, _) = Layout::build(|scope| {
+///     Chain::build(scope, "iteration", 2, |scope, _| Ok((DataGradient::new(scope, Square)?, LoopLayerConfig::default().build(scope, 4, 2)?)))
+/// })?;
+/// assert_eq!(network.len(), 2);
+/// # Ok::<(), inn_core::Error>(())
+/// ```
+pub trait Link: Copy + Send + Sync + 'static {
+    /// Ψ(x).
+    fn value<T: Scalar>(&self, x: T) -> T;
+
+    /// Ψ'(x).
+    fn derivative<T: Scalar>(&self, x: T) -> T;
+}
+
+impl Link for Activation {
+    #[inline(always)]
+    fn value<T: Scalar>(&self, x: T) -> T {
+        Activation::value(self, x)
+    }
+    #[inline(always)]
+    fn derivative<T: Scalar>(&self, x: T) -> T {
+        Activation::derivative(self, x)
+    }
+}
+
 /// Shifts the memory of an iteration by the gradient of the data misfit ½ |J Ψ(η) - D|², without Ψ' (Putzky & Welling 2019, arXiv:1911.10914).
 ///
 /// ```text
@@ -25,17 +68,17 @@ use inn_ops::Activation;
 /// ```
 /// The inverse map subtracts N(g): the same with -c in the place of the cotangent of N(g).
 #[derive(Clone, Debug)]
-pub struct DataGradient {
+pub struct DataGradient<K = Activation> {
     norm: ActNorm,
-    link: Activation,
+    link: K,
 }
 
-impl DataGradient {
+impl<K: Link> DataGradient<K> {
     /// Declares `norm`.
     ///
     /// # Errors
     /// None of its own.
-    pub fn new(scope: &mut Scope<'_>, link: Activation) -> Result<Self> {
+    pub fn new(scope: &mut Scope<'_>, link: K) -> Result<Self> {
         Ok(Self { norm: ActNorm::new(&mut scope.sub("norm"), 1)?, link })
     }
 
@@ -43,7 +86,7 @@ impl DataGradient {
     fn gradient<B: Backend>(&self, at: &Inputs<'_, B>, eta: View<'_, B>) -> Result<Tensor<B>> {
         let (backend, shape, operator) = (at.backend(), eta.shape(), at.operator()?);
         let mut image = Tensor::scratch(backend, shape)?;
-        backend.zip(&Link(self.link), shape, &[eta], &mut [image.view_mut().set()], &mut [], &mut [])?;
+        backend.zip(&Image(self.link), shape, &[eta], &mut [image.view_mut().set()], &mut [], &mut [])?;
         let image = image.reshape(operator.domain().with_batch(shape.batch()))?;
         let mut residual = Tensor::scratch(backend, operator.range().with_batch(shape.batch()))?;
         operator.apply(backend, image.view(), &mut residual.view_mut(), Write::Set)?;
@@ -62,7 +105,7 @@ impl DataGradient {
     }
 }
 
-impl Invertible for DataGradient {
+impl<K: Link> Invertible for DataGradient<K> {
     fn check(&self, _: Direction, facts: Facts<'_>, input: Shape) -> Result<Shape> {
         let name = "DataGradient";
         if input.channels() < 2 {
@@ -115,7 +158,7 @@ impl Invertible for DataGradient {
         operator.apply_adjoint(backend, image.view(), &mut back.view_mut(), Write::Set)?;
         let back = back.reshape(shape)?;
         let read = [y.view().channels(0..1), back.view()];
-        backend.zip(&PullLink(self.link), shape, &read, &mut [gy.channels(0..1).update()], &mut [], &mut [])
+        backend.zip(&PullImage(self.link), shape, &read, &mut [gy.channels(0..1).update()], &mut [], &mut [])
     }
 
     /// Sets N so that the shift is standardized.
@@ -129,8 +172,8 @@ impl Invertible for DataGradient {
 
 /// Ψ(x).
 #[derive(Clone, Copy)]
-struct Link(Activation);
-impl Kernel for Link {
+struct Image<K>(K);
+impl<K: Link> Kernel for Image<K> {
     const READ: usize = 1;
     const UPDATE: usize = 1;
     #[inline(always)]
@@ -141,8 +184,8 @@ impl Kernel for Link {
 
 /// g += Ψ'(x) h.
 #[derive(Clone, Copy)]
-struct PullLink(Activation);
-impl Kernel for PullLink {
+struct PullImage<K>(K);
+impl<K: Link> Kernel for PullImage<K> {
     const READ: usize = 2;
     const UPDATE: usize = 1;
     #[inline(always)]
@@ -171,6 +214,17 @@ impl LoopLayerConfig {
     /// HINT, mixed before and after as in the original.
     pub fn hint() -> Self {
         Self::Hint(HintConfig { permute: Permute::Both, ..HintConfig::default() })
+    }
+
+    /// The layer for states of `channels` channels and `rank` spatial axes, declared as [`irim_coupling`] or [`hint_coupling`] does.
+    ///
+    /// # Errors
+    /// As those.
+    pub fn build(&self, scope: &mut Scope<'_>, channels: usize, rank: usize) -> Result<LoopLayer> {
+        Ok(match self {
+            Self::Additive(config) => LoopLayer::Additive(irim_coupling(scope, channels, rank, None, config)?),
+            Self::Hint(config) => LoopLayer::Hint(hint_coupling(scope, channels, rank, None, config)?),
+        })
     }
 }
 
@@ -235,7 +289,7 @@ impl Invertible for LoopLayer {
 /// ```
 /// The state is (B, C, ..): η its first channel, s the others. Condition 0 is D, and the call brings J
 /// ([`Given::with_operator`](inn_core::Given::with_operator)).
-pub type IrimLoop = Chain<(DataGradient, LoopLayer)>;
+pub type IrimLoop<K = Activation> = Chain<(DataGradient<K>, LoopLayer)>;
 
 /// Settings of an [`IrimLoop`].
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -247,7 +301,7 @@ pub struct IrimLoopConfig {
     pub rank: usize,
     /// Number of iterations.
     pub iterations: usize,
-    /// Ψ, from the state to what the operator acts on. It need not be invertible.
+    /// Ψ, from the state to what the operator acts on. For one that is no activation see [`Link`].
     pub link: Activation,
     /// What follows the gradient.
     pub layer: LoopLayerConfig,
@@ -265,14 +319,8 @@ impl Architecture for IrimLoopConfig {
     type Network = IrimLoop;
 
     fn build(&self, scope: &mut Scope<'_>) -> Result<IrimLoop> {
-        let (channels, rank) = (self.channels, self.rank);
         Chain::build(scope, "iteration", self.iterations, |scope, _| {
-            let gradient = DataGradient::new(scope, self.link)?;
-            let layer = match &self.layer {
-                LoopLayerConfig::Additive(config) => LoopLayer::Additive(irim_coupling(scope, channels, rank, None, config)?),
-                LoopLayerConfig::Hint(config) => LoopLayer::Hint(hint_coupling(scope, channels, rank, None, config)?),
-            };
-            Ok((gradient, layer))
+            Ok((DataGradient::new(scope, self.link)?, self.layer.build(scope, self.channels, self.rank)?))
         })
     }
 }

@@ -39,5 +39,5 @@ mod networks;
 mod source;
 
 pub use correspondence::{Correspondence, Form, Slot};
-pub use networks::{Original, model, step_config};
+pub use networks::{Original, hint_config, lane_config, loop_hint_config, model, step_config};
 pub use source::{Array, Source};

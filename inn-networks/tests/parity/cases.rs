@@ -8,8 +8,11 @@ use inn_layers::hint::HintConfig;
 use inn_layers::lanes::LaneConfig;
 use inn_layers::permute::Permute;
 use inn_networks::hyperbolic::{HyperbolicLayerConfig, Resize};
-use inn_networks::import::step_config;
-use inn_networks::{GlowConfig, HyperbolicConfig};
+use inn_networks::import::{hint_config, lane_config, loop_hint_config, step_config};
+use inn_networks::irim::LoopLayerConfig;
+use inn_networks::{
+    ConditionalHintConfig, GlowConfig, HyperbolicConfig, IrimLoopConfig, MultiscaleConditionalHintConfig, MultiscaleHintConfig,
+};
 use inn_ops::{Activation, ScaleMap};
 
 /// What a case is about. Channels, extents and hidden channels are in its arrays.
@@ -47,6 +50,11 @@ pub enum Subject {
     Hyperbolic(HyperbolicConfig),
     Glow(GlowConfig),
     ConditionalGlow(GlowConfig),
+    MultiscaleHint(MultiscaleHintConfig),
+    ConditionalHintNetwork(ConditionalHintConfig),
+    MultiscaleConditionalHint(MultiscaleConditionalHintConfig),
+    /// `NetworkLoop`.
+    Loop(IrimLoopConfig),
 }
 
 const LEAKY: Activation = Activation::LeakyRelu { slope: 0.01 };
@@ -76,8 +84,27 @@ fn hyperbolic(channels: usize, rank: usize, layers: &[(Resize, usize)]) -> Subje
 fn hint(name: &str) -> HintConfig {
     let modes = [("_none", Permute::None), ("_lower", Permute::Lower), ("_both", Permute::Both)];
     let permute = modes.iter().find(|(word, _)| name.contains(word)).map_or(Permute::Full, |(_, mode)| *mode);
-    let StepConfig { net, scale, .. } = step(step_config(5).scale, |_| {});
-    HintConfig { net, scale, permute, shared: true, ..HintConfig::default() }
+    HintConfig { permute, ..hint_config(5) }
+}
+
+fn multiscale_hint(hidden: usize, levels: usize, steps: usize, split: bool) -> Subject {
+    let squeeze = Some(Squeeze::Wavelet("db1".parse().unwrap()));
+    let hint = hint_config(hidden);
+    Subject::MultiscaleHint(MultiscaleHintConfig { channels: 1, levels, steps, squeeze, split, hint, ..MultiscaleHintConfig::default() })
+}
+
+fn conditional_hint(channels: usize, rank: usize, hidden: usize) -> Subject {
+    Subject::ConditionalHintNetwork(ConditionalHintConfig { channels, rank, depth: 2, hint: hint_config(hidden) })
+}
+
+fn multiscale_conditional_hint(levels: usize, squeeze: Squeeze) -> Subject {
+    let (squeeze, hint) = (Some(squeeze), hint_config(4));
+    let config = MultiscaleConditionalHintConfig { channels: 1, rank: 2, levels, steps: 1, squeeze, split: false, hint };
+    Subject::MultiscaleConditionalHint(config)
+}
+
+fn unrolled(link: Activation, layer: LoopLayerConfig) -> Subject {
+    Subject::Loop(IrimLoopConfig { channels: 4, rank: 2, iterations: 2, link, layer })
 }
 
 fn irim(change: impl FnOnce(&mut ResidualConfig)) -> Subject {
@@ -155,13 +182,20 @@ pub fn subject(name: &str) -> Option<Subject> {
         "condglow_2d_nosplit" => Subject::ConditionalGlow(glow(4, 2, 2, 2, false)),
         "condglow_2d_split_l1" => Subject::ConditionalGlow(glow(2, 2, 1, 2, true)),
         "condglow_2d_split_l2" => Subject::ConditionalGlow(glow(2, 2, 2, 2, true)),
+
+        "mshint_2d_l1" => multiscale_hint(5, 1, 2, false),
+        "mshint_2d_l2_split" => multiscale_hint(4, 2, 1, true),
+        "condhint_2d_c4" | "condhint_2d_c4_nologdet" | "condhint_2d_c4_reversed" => conditional_hint(4, 2, 5),
+        "condhint_3d_c2" => conditional_hint(2, 3, 4),
+        "mscondhint_2d_shuffle" | "mscondhint_2d_nologdet" => multiscale_conditional_hint(2, Squeeze::Checkerboard),
+        "mscondhint_2d_reversed" => multiscale_conditional_hint(1, Squeeze::Checkerboard),
+        "mscondhint_2d_wavelet" => multiscale_conditional_hint(2, Squeeze::Wavelet("db1".parse().unwrap())),
+        "loop_2d_hint_identity" => unrolled(Activation::Identity, LoopLayerConfig::Hint(loop_hint_config(5))),
+        "loop_2d_hint_tanh" => unrolled(Activation::Tanh, LoopLayerConfig::Hint(loop_hint_config(5))),
+        "loop_2d_additive_byhand" => unrolled(Activation::Identity, LoopLayerConfig::Additive(lane_config(5))),
         _ => return None,
     })
 }
-
-/// Cases of layers and networks that a later part brings, by the beginning of their names.
-pub const LATER: [(&str, &str); 4] =
-    [("condhint_", "network of conditional HINT"), ("loop_", "i-RIM loop"), ("mscondhint_", "conditional HINT"), ("mshint_", "HINT")];
 
 /// Central differences whose terms nearly cancel.
 pub fn cancelling(name: &str) -> &'static [&'static str] {
@@ -195,7 +229,8 @@ pub fn exclusions(name: &str) -> Vec<Exclusion> {
     if in_family(&["glowlayer_", "glow_"]) {
         list.push(("adjoint.grad_logdet", SEPARATE));
     }
-    let hint = in_family(&["hint_", "condhintlayer_", "composition_"]);
+    const LINK: &str = "the derivative of the link is left out (S2)";
+    let hint = in_family(&["hint_", "condhintlayer_", "composition_", "condhint_", "mscondhint_", "mshint_"]);
     if hint {
         list.push(("jacobian.H", GAUSS_NEWTON));
     }
@@ -207,6 +242,8 @@ pub fn exclusions(name: &str) -> Vec<Exclusion> {
     let deep: &[usize] = match name {
         "hint_1d_none_c8" => &[],
         _ if name.starts_with("condhintlayer_") && name.contains("_c8") => &[5, 6, 7, 8, 9, 15, 16, 17, 18, 19],
+        "mscondhint_2d_reversed" => &[],
+        _ if name.starts_with("mscondhint_") => &[34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58],
         _ if name.contains("_c16") => &[5, 6, 7, 8, 9, 10, 11, 12, 13, 14],
         _ if hint && name.contains("_c8") => &[5, 6, 7, 8, 9],
         _ => &[],
@@ -227,6 +264,11 @@ pub fn exclusions(name: &str) -> Vec<Exclusion> {
         }
         "glow_2d_split_l1" => list.extend([("jacobian.Y", ORDER), ("jacobian.dY", ORDER)]),
         "hyperbolic_3d_up" => list.push(("jacobian.dY", LEAPFROG)),
+        "loop_2d_hint_tanh" => {
+            list.push(("backward.gX", LINK));
+            let before_the_last = (0..8).chain([16, 17]);
+            more.extend(before_the_last.map(|i| Exclusion::new(format!("backward.gtheta.{i:03}"), LINK)));
+        }
         "hypnet_2d" => list.push(("out.logdet", "the network answers 1 where it is 0 (S15)")),
         "ops" => list.extend([
             ("wavelet.", "wavelets other than Haar lifting belong to a later part"),

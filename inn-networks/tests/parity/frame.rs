@@ -12,14 +12,25 @@ pub enum Side {
     State,
     /// Two arrays of as many channels, lanes of the state; `swapped` when the second is the lower lane.
     Lanes { swapped: bool },
+    /// Two arrays, the first of one channel: an image and its memory.
+    Image,
     /// The output of a network that is not invertible: the upper channels, above `inputs` that are kept.
     Output { inputs: usize },
-    /// The latents of a multiscale network with the data's shape `data`: one vector, each part over the whole batch, finest first. `splits` of the
-    /// levels are split.
-    Latents { data: Shape, squeeze: Squeeze, levels: usize, splits: usize },
+    /// The latents of a multiscale network with the data's shape `data`, or that of each of two lanes: one vector a lane, each part over the whole
+    /// batch, finest first. `splits` of the levels are split; without any the vector is the state of the last level.
+    Latents { lanes: usize, data: Shape, squeeze: Squeeze, levels: usize, splits: usize },
 }
 
 impl Side {
+    /// How many arrays.
+    pub fn arrays(self) -> usize {
+        match self {
+            Self::State | Self::Output { .. } => 1,
+            Self::Lanes { .. } | Self::Image => 2,
+            Self::Latents { lanes, .. } => lanes,
+        }
+    }
+
     /// The state that holds `arrays`.
     pub fn join<T: CpuElement>(self, cpu: &Cpu<T>, arrays: &[&Array]) -> Tensor<Cpu<T>> {
         match (self, arrays) {
@@ -28,13 +39,17 @@ impl Side {
                 let (lower, upper) = if swapped { (b, a) } else { (a, b) };
                 stack(&lower.tensor(cpu).unwrap(), &upper.tensor(cpu).unwrap())
             }
+            (Self::Image, [image, memory]) => stack(&image.tensor(cpu).unwrap(), &memory.tensor(cpu).unwrap()),
             (Self::Output { inputs }, [y]) => {
                 let y = y.tensor(cpu).unwrap();
                 stack(&Tensor::zeros(cpu, y.shape().with_channels(inputs)).unwrap(), &y)
             }
-            (Self::Latents { data, squeeze, levels, splits }, [latents]) => {
-                let values: Vec<T> = latents.values.iter().map(|&v| T::from_f64(v)).collect();
-                gather(cpu, data, squeeze, (levels, splits), &mut &values[..])
+            (Self::Latents { data, squeeze, levels, splits, .. }, lanes) => {
+                let lane = |array: &Array| {
+                    let values: Vec<T> = array.values.iter().map(|&v| T::from_f64(v)).collect();
+                    gather(cpu, data, squeeze, (levels, splits), &mut &values[..])
+                };
+                lanes[1..].iter().fold(lane(lanes[0]), |state, array| stack(&state, &lane(array)))
             }
             _ => panic!("{} arrays for {self:?}", arrays.len()),
         }
@@ -46,17 +61,26 @@ impl Side {
         match self {
             Self::State => vec![array(&state)],
             Self::Lanes { swapped } => {
-                let (lower, upper) = (array(&part(&state, 0..channels / 2)), array(&part(&state, channels / 2..channels)));
+                let [lower, upper] = halves(&state).map(|lane| array(&lane));
                 if swapped { vec![upper, lower] } else { vec![lower, upper] }
             }
+            Self::Image => vec![array(&part(&state, 0..1)), array(&part(&state, 1..channels))],
             Self::Output { inputs } => vec![array(&part(&state, inputs..channels))],
-            Self::Latents { squeeze, levels, splits, .. } => {
-                let mut values = Vec::new();
-                scatter(state, squeeze, (levels, splits), &mut values);
-                vec![Array { dims: vec![values.len()], values }]
+            Self::Latents { lanes, squeeze, levels, splits, .. } => {
+                let lane = |state| {
+                    let mut values = Vec::new();
+                    scatter(state, squeeze, (levels, splits), &mut values);
+                    Array { dims: vec![values.len()], values }
+                };
+                if lanes == 1 { vec![lane(state)] } else { halves(&state).map(lane).into() }
             }
         }
     }
+}
+
+fn halves<T: CpuElement>(state: &Tensor<Cpu<T>>) -> [Tensor<Cpu<T>>; 2] {
+    let channels = state.shape().channels();
+    [part(state, 0..channels / 2), part(state, channels / 2..channels)]
 }
 
 /// The values of a tensor.

@@ -2,7 +2,8 @@
 
 use crate::compare::{Book, Precision};
 use crate::frame::{Side, array};
-use inn_core::{Along, Call, Direction, Given, Invertible, Layout, Params, Reversed, Shape, Tensor};
+use inn_core::{Along, Call, Direction, Given, Invertible, Layout, LinearOperator, Params, Reversed, Shape, Tensor};
+use inn_linop::Matrix;
 use inn_networks::import::{Array, Correspondence};
 use inn_ops::{Cpu, CpuElement};
 use std::sync::Arc;
@@ -14,6 +15,8 @@ pub struct Frame {
     pub output: Side,
     /// The second input is a condition.
     pub conditioned: bool,
+    /// There are data, condition 0, and a linear operator, a matrix that is stored by columns.
+    pub physics: bool,
     /// The original was built with a log-determinant; its gradients then hold that of minus it.
     pub logdet: bool,
     /// The original was reversed.
@@ -40,8 +43,10 @@ fn run<T: CpuElement, L: Invertible>(
     let cpu = Cpu::<T>::poisoned();
     let source = book.source;
     let theta = order.load(&cpu, layout, &source.list("theta.").unwrap()).unwrap();
-    let conditions: Vec<Tensor<Cpu<T>>> = if frame.conditioned { vec![source.get("in.X1").unwrap().tensor(&cpu).unwrap()] } else { vec![] };
-    let given = Given::conditions(&conditions);
+    let condition = if frame.physics { Some("in.aux0") } else { frame.conditioned.then_some("in.X1") };
+    let conditions: Vec<Tensor<Cpu<T>>> = condition.iter().map(|key| source.get(key).unwrap().tensor(&cpu).unwrap()).collect();
+    let operator = frame.physics.then(|| physics(book, &cpu));
+    let given = Given { operator: operator.as_ref().map(|a| a as &dyn LinearOperator<Cpu<T>>), ..Given::conditions(&conditions) };
     if frame.reversed {
         let reversed = Reversed(layer);
         Modes { call: Call::new(&reversed, &theta, given), cpu: cpu.clone(), theta: &theta, order, frame }.all(book);
@@ -52,6 +57,14 @@ fn run<T: CpuElement, L: Invertible>(
         modes.all(book);
         modes.backward_inverse(book);
     }
+}
+
+/// J, from images of one channel to data.
+fn physics<T: CpuElement>(book: &Book<'_>, cpu: &Cpu<T>) -> Matrix<Cpu<T>> {
+    let (j, image) = (book.source.get("in.aux1").unwrap(), Shape::from_dims(&book.source.get("in.X0").unwrap().dims).unwrap());
+    let (columns, rows) = (j.dims[0], j.dims[1]);
+    let values: Vec<f64> = (0..rows * columns).map(|i| j.values[i % columns * rows + i / columns]).collect();
+    Matrix::new(cpu, rows, columns, &values).unwrap().between(image.with_batch(1), Shape::per_channel(rows)).unwrap()
 }
 
 struct Modes<'a, T: CpuElement, L> {
@@ -73,8 +86,7 @@ impl<T: CpuElement, L: Invertible> Modes<'_, T, L> {
 
     /// The arrays `{key}0`, `{key}1` of the file as a state.
     fn state(&self, book: &Book<'_>, side: Side, key: &str) -> Option<Tensor<Cpu<T>>> {
-        let lanes = if matches!(side, Side::Lanes { .. }) { 2 } else { 1 };
-        let arrays: Option<Vec<&Array>> = (0..lanes).map(|i| book.source.find(&format!("{key}{i}"))).collect();
+        let arrays: Option<Vec<&Array>> = (0..side.arrays()).map(|i| book.source.find(&format!("{key}{i}"))).collect();
         Some(side.join(&self.cpu, &arrays?))
     }
 
@@ -145,7 +157,7 @@ impl<T: CpuElement, L: Invertible> Modes<'_, T, L> {
         let pulled = self.call.backward(y, gy, &gl, &mut grads).unwrap();
         book.compare_lanes(&format!("{group}.X"), &self.inputs_of(pulled.state));
         book.compare_lanes(&format!("{group}.gX"), &self.inputs_of(pulled.cotangent));
-        if let Some(g) = pulled.conditions.first() {
+        if let Some(g) = pulled.conditions.first().filter(|_| self.frame.conditioned) {
             let mut g = array(g);
             if let Some(passed) = self.passed_on(book) {
                 g.values.iter_mut().zip(&passed.values).for_each(|(g, p)| *g += p);

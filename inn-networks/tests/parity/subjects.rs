@@ -29,7 +29,7 @@ pub fn check(book: &mut Book<'_>, name: &str, subject: &Subject) {
     let condition = source.find("in.X1").map(|c| c.dims[1]);
     let reversed = name.ends_with("_reversed");
     let logdet = source.find("f64.out.logdet").is_some();
-    let plain = Frame { input: Side::State, output: Side::State, conditioned: false, logdet, reversed, hessian: false };
+    let plain = Frame { input: Side::State, output: Side::State, conditioned: false, physics: false, logdet, reversed, hessian: false };
     match subject {
         Subject::Operations => {}
         Subject::Initialization => {
@@ -123,6 +123,24 @@ pub fn check(book: &mut Book<'_>, name: &str, subject: &Subject) {
             let output = Side::Lanes { swapped: config.newest_lane() == 0 };
             network(book, config, Frame { input: Side::Lanes { swapped: false }, output, ..plain });
         }
+        Subject::MultiscaleHint(config) => {
+            let splits = if config.split { config.levels.max(2) - 1 } else { 0 };
+            let squeeze = config.squeeze.unwrap();
+            let output = Side::Latents { lanes: 1, data, squeeze, levels: config.levels, splits };
+            network(book, config, Frame { output, ..plain });
+        }
+        Subject::ConditionalHintNetwork(config) => {
+            let lanes = Side::Lanes { swapped: false };
+            network(book, config, Frame { input: lanes, output: lanes, ..plain });
+        }
+        Subject::MultiscaleConditionalHint(config) => {
+            let data = Shape::from_dims(&source.get(if reversed { "seed.gY0" } else { "in.X0" }).unwrap().dims).unwrap();
+            let (squeeze, levels) = (config.squeeze.unwrap(), config.levels);
+            let sides = [Side::Lanes { swapped: false }, Side::Latents { lanes: 2, data, squeeze, levels, splits: 0 }];
+            let [input, output] = if reversed { [sides[1], sides[0]] } else { sides };
+            network(book, config, Frame { input, output, ..plain });
+        }
+        Subject::Loop(config) => network(book, config, Frame { input: Side::Image, output: Side::Image, physics: true, ..plain }),
         Subject::Glow(config) => network(book, config, Frame { output: latents(config, data, config.levels.max(2) - 1), ..plain }),
         Subject::ConditionalGlow(flow) => {
             let condition = PyramidConfig { channels: condition.unwrap(), ..PyramidConfig::default() };
@@ -142,7 +160,7 @@ fn network<A: Original>(book: &mut Book<'_>, config: &A, frame: Frame) {
 /// `NetworkGlow` splits after every level but the last, and after the only one; `NetworkConditionalGlow` not after the only one.
 fn latents(config: &GlowConfig, data: Shape, splits: usize) -> Side {
     match config.squeeze {
-        Some(squeeze) => Side::Latents { data, squeeze, levels: config.levels, splits },
+        Some(squeeze) => Side::Latents { lanes: 1, data, squeeze, levels: config.levels, splits },
         None => Side::State,
     }
 }

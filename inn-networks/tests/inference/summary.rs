@@ -1,23 +1,14 @@
 //! Summary networks in front of conditional Glow, f64: gradients to the state, the parameters of both and the raw observation.
 
-use inn_core::verify::Verify;
-use inn_core::{Architecture, Layout, Shape, Squeeze};
-use inn_layers::conditioner::{DenseConfig, NetConfig, ResNetConfig, ResidualConfig};
+use crate::{SMOOTH, plain, residual};
+use inn_core::{Shape, Squeeze};
+use inn_layers::conditioner::{DenseConfig, NetConfig, ResNetConfig};
 use inn_layers::glow::StepConfig;
-use inn_networks::files::{self, Metadata};
 use inn_networks::summary::Reduce;
 use inn_networks::{ConditionalGlowConfig, GlowConfig, PyramidConfig, SummarizedGlowConfig, SummaryConfig};
-use inn_ops::{Activation, Cpu};
-
-/// Smooth, so that the Taylor test has no kinks to meet.
-const SMOOTH: Activation = Activation::Sigmoid { low: -1.0, high: 1.0 };
 
 fn dense() -> DenseConfig {
     DenseConfig { hidden: vec![4], activation: SMOOTH, last_gain: 1.0, ..DenseConfig::default() }
-}
-
-fn residual() -> NetConfig {
-    NetConfig::Residual(ResidualConfig { hidden: 3, activation: SMOOTH, last_gain: 1.0, ..ResidualConfig::default() })
 }
 
 fn glow(rank: usize) -> ConditionalGlowConfig {
@@ -39,15 +30,7 @@ fn glow(rank: usize) -> ConditionalGlowConfig {
 
 fn check(summary: SummaryConfig, state: Shape, observation: Shape) {
     let config = SummarizedGlowConfig { summary: SummaryConfig { features: 3, ..summary }, glow: glow(state.rank()) };
-    let (network, layout) = Layout::build(|scope| config.build(scope)).unwrap();
-    let verify = Verify::new(Cpu::<f64>::poisoned()).conditions(&[observation]);
-    verify.layer(&network, &layout, state).unwrap().check().unwrap_or_else(|e| panic!("{observation} for {state}:\n{e}"));
-
-    let (cpu, folder) = (Cpu::<f64>::new(), tempfile::tempdir().unwrap());
-    let (path, model) = (folder.path().join("network.safetensors"), config.model(&cpu, 5).unwrap());
-    files::save(&path, &config, &model, &Metadata::default()).unwrap();
-    let restored = files::load::<SummarizedGlowConfig, _>(&path, &cpu).unwrap();
-    assert_eq!(restored.model.params().to_flat().unwrap(), model.params().to_flat().unwrap());
+    crate::check(&config, &plain().conditions(&[observation]), state);
 }
 
 #[test]

@@ -1,0 +1,118 @@
+//! The networks of inference through the public harness, f64, both directions, plain and reversed: HINT at one and several scales, on one lane
+//! and on two, the loop of i-RIM, summary networks. Each is saved and restored as well.
+//!
+//! All of them are one type here, so that the harness is compiled once.
+
+mod hint;
+mod irim;
+mod summary;
+
+use inn_core::verify::Verify;
+use inn_core::{
+    Architecture, Backend, Direction, Facts, Gradients, Inputs, Invertible, Layout, Result, Reversed, Setup, Shape, View, ViewMut,
+};
+use inn_layers::conditioner::{NetConfig, ResidualConfig};
+use inn_networks::conditional_hint::{ConditionalHintNetwork, MultiscaleConditionalHint};
+use inn_networks::files::{self, Metadata};
+use inn_networks::summary::SummarizedGlow;
+use inn_networks::{IrimLoop, MultiscaleHint};
+use inn_ops::{Activation, Cpu};
+
+/// Smooth, so that the Taylor test has no kinks to meet.
+const SMOOTH: Activation = Activation::Sigmoid { low: -1.0, high: 1.0 };
+
+fn residual() -> NetConfig {
+    NetConfig::Residual(ResidualConfig { hidden: 3, activation: SMOOTH, last_gain: 1.0, ..ResidualConfig::default() })
+}
+
+enum Any {
+    Hint(MultiscaleHint),
+    Pair(ConditionalHintNetwork),
+    Pairs(MultiscaleConditionalHint),
+    Loop(IrimLoop),
+    Summarized(SummarizedGlow),
+    Reversed(Box<Reversed<Any>>),
+}
+
+macro_rules! any {
+    ($($network:ty => $name:ident),*) => {
+        $(impl From<$network> for Any {
+            fn from(network: $network) -> Self {
+                Self::$name(network)
+            }
+        })*
+    };
+}
+
+any!(MultiscaleHint => Hint, ConditionalHintNetwork => Pair, MultiscaleConditionalHint => Pairs, IrimLoop => Loop, SummarizedGlow => Summarized);
+
+macro_rules! each {
+    ($any:expr, $network:ident => $body:expr) => {
+        match $any {
+            Any::Hint($network) => $body,
+            Any::Pair($network) => $body,
+            Any::Pairs($network) => $body,
+            Any::Loop($network) => $body,
+            Any::Summarized($network) => $body,
+            Any::Reversed($network) => $body,
+        }
+    };
+}
+
+impl Invertible for Any {
+    fn check(&self, dir: Direction, facts: Facts<'_>, input: Shape) -> Result<Shape> {
+        each!(self, n => n.check(dir, facts, input))
+    }
+    fn map<B: Backend>(&self, dir: Direction, at: &Inputs<'_, B>, x: &mut ViewMut<'_, B>, logdet: &mut ViewMut<'_, B>) -> Result<()> {
+        each!(self, n => n.map(dir, at, x, logdet))
+    }
+    fn pull<B: Backend>(
+        &self,
+        dir: Direction,
+        at: &Inputs<'_, B>,
+        y: &mut ViewMut<'_, B>,
+        gy: &mut ViewMut<'_, B>,
+        gl: View<'_, B>,
+        grads: &mut Gradients<'_, B>,
+    ) -> Result<()> {
+        each!(self, n => n.pull(dir, at, y, gy, gl, grads))
+    }
+    fn initialize<B: Backend>(&self, dir: Direction, at: &mut Setup<'_, B>, x: &mut ViewMut<'_, B>) -> Result<()> {
+        each!(self, n => n.initialize(dir, at, x))
+    }
+    fn name(&self) -> String {
+        each!(self, n => n.name())
+    }
+}
+
+/// The harness on the network of a configuration, plain and reversed.
+fn check<A: Architecture>(config: &A, verify: &Verify<'_, Cpu<f64>>, shape: Shape)
+where
+    Any: From<A::Network>,
+{
+    let (network, layout) = Layout::build(|scope| config.build(scope)).unwrap();
+    let network = Any::from(network);
+    let run = |network: &Any, way: &str| {
+        let report = verify.layer(network, &layout, shape).unwrap();
+        report.check().unwrap_or_else(|e| panic!("{} {way} at {shape}:\n{e}", A::KIND));
+    };
+    run(&network, "plain");
+    run(&Any::Reversed(Box::new(Reversed(network))), "reversed");
+    restores(config);
+}
+
+fn plain() -> Verify<'static, Cpu<f64>> {
+    Verify::new(Cpu::<f64>::poisoned())
+}
+
+/// A file restores the network, bit for bit.
+fn restores<A: Architecture>(config: &A) {
+    let cpu = Cpu::<f64>::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("network.safetensors");
+    let model = config.model(&cpu, 5).unwrap();
+    files::save(&path, config, &model, &Metadata::default()).unwrap();
+    let restored = files::load::<A, _>(&path, &cpu).unwrap();
+    assert_eq!(restored.model.params().to_flat().unwrap(), model.params().to_flat().unwrap());
+    assert_eq!(files::kind_of(&path).unwrap(), A::KIND);
+}
