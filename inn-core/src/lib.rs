@@ -52,7 +52,7 @@ pub use dual::Dual;
 pub use error::{Error, Result};
 pub use kernel::Kernel;
 pub use layer::{Facts, Gradients, Inputs, Invertible, Setup};
-pub use memory::{Memory, gradient_memory, map_bytes, peak_bytes};
+pub use memory::{Memory, gradient_memory, gradient_memory_with_operator, map_bytes, peak_bytes};
 pub use model::{Along, Call, Given, Mapped, Model, NetCall, Pulled, Tangent};
 pub use operator::LinearOperator;
 pub use params::{Init, Layout, Param, Params, Scope};

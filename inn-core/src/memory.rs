@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::kernel::Kernel;
 use crate::layer::Invertible;
 use crate::model::{Call, Given};
+use crate::operator::LinearOperator;
 use crate::params::{Layout, Params};
 use crate::primitive::{ConvKind, Primitive};
 use crate::scalar::Element;
@@ -95,6 +96,32 @@ pub fn gradient_memory<L: Invertible, B: Backend>(
     input: Shape,
     conditions: &[Shape],
 ) -> Result<Memory> {
+    plan_gradient(backend, layer, layout, input, conditions, None)
+}
+
+/// The same for a network with an external operator of the given domain and range, without what the operator itself holds while it is applied.
+///
+/// # Errors
+/// As [`gradient_memory`].
+pub fn gradient_memory_with_operator<L: Invertible, B: Backend>(
+    backend: &B,
+    layer: &L,
+    layout: &Arc<Layout>,
+    input: Shape,
+    conditions: &[Shape],
+    (domain, range): (Shape, Shape),
+) -> Result<Memory> {
+    plan_gradient(backend, layer, layout, input, conditions, Some(Ends { domain, range }))
+}
+
+fn plan_gradient<L: Invertible, B: Backend>(
+    backend: &B,
+    layer: &L,
+    layout: &Arc<Layout>,
+    input: Shape,
+    conditions: &[Shape],
+    operator: Option<Ends>,
+) -> Result<Memory> {
     let plan = Plan::new(backend);
     let theta = Params::zeros(&plan, layout)?;
     let parameters = plan.meter().shelf.used();
@@ -103,7 +130,8 @@ pub fn gradient_memory<L: Invertible, B: Backend>(
     let x = Tensor::scratch(&plan, input)?;
     let conditions = conditions.iter().map(|&shape| Tensor::scratch(&plan, shape)).collect::<Result<Vec<_>>>()?;
     let state = plan.meter().shelf.used() - parameters - gradients;
-    let call = Call::new(layer, &theta, Given::conditions(&conditions));
+    let operator = operator.as_ref().map(|ends| ends as &dyn LinearOperator<Plan<B>>);
+    let call = Call::new(layer, &theta, Given { operator, ..Given::conditions(&conditions) });
     let mapped = call.forward(x)?;
     let gy = mapped.state.duplicate()?;
     let gl = mapped.logdet.duplicate()?;
@@ -133,6 +161,27 @@ pub fn map_bytes<L: Invertible, B: Backend>(
     Call::new(layer, &theta, Given::conditions(&conditions)).map(dir, x)?;
     let meter = plan.meter();
     Ok(meter.shelf.most() + meter.threads)
+}
+
+/// An operator that does nothing, between shapes.
+struct Ends {
+    domain: Shape,
+    range: Shape,
+}
+
+impl<B: Backend> LinearOperator<Plan<B>> for Ends {
+    fn domain(&self) -> Shape {
+        self.domain
+    }
+    fn range(&self) -> Shape {
+        self.range
+    }
+    fn apply(&self, _: &Plan<B>, _: View<'_, Plan<B>>, _: &mut ViewMut<'_, Plan<B>>, _: Write) -> Result<()> {
+        Ok(())
+    }
+    fn apply_adjoint(&self, _: &Plan<B>, _: View<'_, Plan<B>>, _: &mut ViewMut<'_, Plan<B>>, _: Write) -> Result<()> {
+        Ok(())
+    }
 }
 
 #[derive(Default)]

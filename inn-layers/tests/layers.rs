@@ -4,7 +4,8 @@
 use inn_core::verify::Verify;
 use inn_core::{Chain, Direction, Facts, Invertible, Layout, Result, Reversed, Scope, Shape, Squeeze};
 use inn_layers::conditioner::{
-    DenseConfig, DenseNet, Head, NetConfig, Ports, ResNet, ResNetConfig, ResidualBlock, ResidualConfig, SymmetricBlock, SymmetricConfig,
+    DenseConfig, DenseNet, Head, NetConfig, Ports, ResNet, ResNetConfig, ResNetEnds, ResidualBlock, ResidualConfig, SymmetricBlock,
+    SymmetricConfig,
 };
 use inn_layers::coupling::{Additive, Affine, Coupling};
 use inn_layers::glow::{StepConfig, glow_coupling, glow_step};
@@ -201,9 +202,11 @@ fn conditioners_by_themselves() {
             let (net, layout) = Layout::build(|scope| ResidualBlock::new(scope, ports, &config)).unwrap();
             harness().conditioner(&net, &layout, shape).unwrap().check().unwrap();
         }
-        let config = ResNetConfig { hidden: 4, activation: SMOOTH, last_gain: 1.0, ..ResNetConfig::default() };
-        let (net, layout) = Layout::build(|scope| ResNet::new(scope, ports, &config)).unwrap();
-        harness().conditioner(&net, &layout, shape).unwrap().check().unwrap();
+        for (ends, outputs) in [(ResNetEnds::Both, 4), (ResNetEnds::Last, 4), (ResNetEnds::Neither, 3)] {
+            let config = ResNetConfig { hidden: 4, ends, activation: SMOOTH, last_gain: 1.0, ..ResNetConfig::default() };
+            let (net, layout) = Layout::build(|scope| ResNet::new(scope, Ports { outputs, ..ports }, &config)).unwrap();
+            harness().conditioner(&net, &layout, shape).unwrap().check().unwrap();
+        }
         let config = DenseConfig { hidden: vec![5, 4], activation: SMOOTH, last_gain: 1.0, ..DenseConfig::default() };
         let (net, layout) = Layout::build(|scope| DenseNet::new(scope, ports, &config)).unwrap();
         harness().conditioner(&net, &layout, shape).unwrap().check().unwrap();

@@ -20,6 +20,62 @@
 //! | [`files`] | one file that restores a network; checkpoints |
 //! | [`import`] | weights of the original library, InvertibleNetworks.jl |
 //! | [`guide`] | write your own layer |
+//!
+//! # Data flow
+//! What passes through each network, forward; the inverse runs every line from right to left with the same parts. `ℓ` is the logarithm of |det| of
+//! the line, summed over the parts that have one.
+//!
+//! [Glow](glow::Glow): levels of steps. A split leaves half of the channels alone from then on, as latent.
+//! ```text
+//! x ── squeeze ── [ActNorm ── Q ── coupling] x K ──┬── squeeze ── [..] x K ──┬── ..  z_L
+//!                                                  └── z_1                   └── z_2          z = (z_1, .., z_L) in the shape of x
+//! ```
+//! [Multiscale HINT](hint::MultiscaleHint): the same with a recursion in the place of the coupling.
+//! ```text
+//! x ── squeeze ── [ActNorm ── Q ── h] x K ──┬── ..          h:  x_a ───────●──── h ── y_a
+//!                                           └── z_1             x_b ── h ──┴───────── y_b       ● scales and shifts
+//! ```
+//! [Conditional Glow](encoder::ConditionalGlow): a pyramid of conditions beside the levels.
+//! ```text
+//! c ── ActNorm ── squeeze ── N_0 ──┬── squeeze ── N_1 ──┬── ..
+//!                                  ▼                    ▼
+//! x ─────────── squeeze ── [step(.; c_0)] x K ──┬── squeeze ── [step(.; c_1)] x K ── ..
+//!                                               └── z_1
+//! ```
+//! [Conditional HINT](conditional_hint::ConditionalHintNetwork): two lanes, the second by itself.
+//! ```text
+//! x ── [ActNorm ── Q_x ── h_x ──●── ] x K ── z_x
+//!                               │
+//! y ── [ActNorm ── Q_y ─────────┴── h_y ] x K ── z_y
+//! ```
+//! [Multiscale conditional HINT](conditional_hint::MultiscaleConditionalHint): both lanes squeezed, and split.
+//! ```text
+//! x ── squeeze ──┐                            ┌──┬── squeeze ──┐
+//!                ├── [conditional HINT] x K ──┤  └── z_x1      ├── [..] x K ── ..
+//! y ── squeeze ──┘                            └──┬── squeeze ──┘
+//!                                                └── z_y1
+//! ```
+//! [Hyperbolic](hyperbolic::Hyperbolic): two states of a wave equation, each step of which makes the next from both.
+//! ```text
+//! X_0 ── resize ──────────────────(-)── X_2 ── resize ── ..
+//!                                  │
+//! X_1 ── resize ──┬── 2 X + F(X) ──┘
+//!                 └──────────────────── X_1 ── resize ── ..
+//! ```
+//! [i-RIM loop](irim::IrimLoop): a solver whose steps are invertible, with an operator J from outside.
+//! ```text
+//!          D, J
+//!           ▼
+//! η ──┬── Jᵀ(J Ψ(η) - D) ── N ──┐
+//!     └─────────────────────────│──┬── layer ──┬── η
+//! s ───────────────────────────(+)─┘           └── s       x iterations
+//! ```
+//! [Summarized](summary::SummarizedGlow): a network S on the observation, in front of any conditional one.
+//! ```text
+//! y ── S ── (mean over pixels ── head ── repeat) ── c
+//!                                                   ▼
+//! x ─────────────────────────────── conditional network ── z
+//! ```
 
 pub mod conditional_hint;
 pub mod density;

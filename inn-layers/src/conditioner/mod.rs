@@ -10,7 +10,7 @@ mod symmetric;
 pub use conditional_residual::ConditionalResidualBlock;
 pub use dense::{DenseConfig, DenseNet};
 pub use residual_block::{Head, ResidualBlock, ResidualConfig};
-pub use resnet::{ResNet, ResNetConfig};
+pub use resnet::{ResNet, ResNetConfig, ResNetEnds};
 pub use symmetric::{SymmetricBlock, SymmetricConfig};
 
 use inn_core::{Backend, Conditioner, Facts, Gradients, Inputs, Result, Saved, Scope, Shape, Update, View, ViewMut};

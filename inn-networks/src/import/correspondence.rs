@@ -13,6 +13,8 @@ pub enum Form {
     Kernel,
     /// A vector that is this row of a matrix.
     Row(usize),
+    /// A matrix (inputs, outputs), with us (outputs, inputs).
+    Transposed,
 }
 
 /// One array of the original.
@@ -87,6 +89,27 @@ impl Correspondence {
     #[must_use]
     pub fn glow_coupling(self, theirs: &str, ours: &str) -> Self {
         self.householder(&join(theirs, "C"), &join(ours, "mix")).residual_block(&join(theirs, "RB"), &join(ours, "coupling"))
+    }
+
+    /// The dense block inside a coupling of `NetworkGlow(..; dense = true)`, of `layers` layers: weight and bias of each.
+    #[must_use]
+    pub fn dense_block(self, theirs: &str, ours: &str, layers: usize) -> Self {
+        (0..layers).fold(self, |order, i| {
+            let arrays = [("W", "weight", Form::Transposed), ("b", "bias", Form::Whole)];
+            order.push((&join(theirs, &format!("layers[{}]", i + 1)), &join(ours, &format!("layer{i}"))), &arrays)
+        })
+    }
+
+    /// `ResNet` without normalization: the convolutions of each of its `blocks` residual blocks, then the last one if it is there.
+    #[must_use]
+    pub fn resnet(self, theirs: &str, ours: &str, blocks: usize, last: bool) -> Self {
+        let arrays = [("W", "weight", Form::Kernel), ("b", "bias", Form::Whole)];
+        let units = (0..blocks).flat_map(|i| {
+            let unit = move |k: usize| (format!("blocks[{}].conv{k}", i + 1), format!("block{i}.conv{k}"));
+            [unit(1), unit(2)]
+        });
+        let end = last.then(|| (format!("blocks[{}]", blocks + 1), "last".to_owned()));
+        units.chain(end).fold(self, |order, (a, b)| order.push((&join(theirs, &a), &join(ours, &b)), &arrays))
     }
 
     /// `AffineLayer`: s, b.
@@ -171,7 +194,7 @@ impl Correspondence {
             let narrowed: Vec<B::Elem> = array.values.iter().map(|&v| B::Elem::from_f64(v)).collect();
             expect_finite(&name, &narrowed)?;
             set[place.range.clone()].fill(true);
-            place.copy(&array.values, &mut host[place.range.clone()]);
+            place.load(&array.values, &mut host[place.range.clone()]);
         }
         match layout.entries().iter().find(|e| set[e.range()].iter().any(|set| !set)) {
             None => Params::from_flat(backend, layout, &host),
@@ -191,7 +214,7 @@ impl Correspondence {
         let array = |slot| {
             let place = self.place(params.layout(), slot)?;
             let mut values = vec![0.0; place.range.len()];
-            place.copy(&host[place.range.clone()], &mut values);
+            place.store(&host[place.range.clone()], &mut values);
             Ok(Array { dims: place.dims, values })
         };
         self.0.iter().map(array).collect()
@@ -202,17 +225,21 @@ impl Correspondence {
             |reason: &str| Error::Parameter { name: slot.ours.clone(), reason: format!("{reason} for the original's {}", slot.theirs) };
         let entry = layout.find(&slot.ours).ok_or_else(|| refuse("expected such a parameter"))?;
         let (mut dims, mut range) = (entry.dims().to_vec(), entry.range());
-        let mut taps = 1;
+        let mut order = Order::Reversed(1);
         match (slot.form, &dims[..]) {
             (Form::Whole, _) => {}
-            (Form::Kernel, [_, _, kernel @ ..]) => taps = kernel.iter().product(),
+            (Form::Kernel, [_, _, kernel @ ..]) => order = Order::Reversed(kernel.iter().product()),
             (Form::Row(i), &[rows, columns]) if i < rows => {
                 range = range.start + i * columns..range.start + (i + 1) * columns;
                 dims = vec![columns];
             }
+            (Form::Transposed, &[outputs, inputs]) => {
+                order = Order::Transposed { inputs, outputs };
+                dims = vec![inputs, outputs];
+            }
             (form, _) => return Err(refuse(&format!("expected a parameter that has the form {form:?}, got axes {dims:?}"))),
         }
-        Ok(Place { dims, range, taps })
+        Ok(Place { dims, range, order })
     }
 }
 
@@ -225,15 +252,42 @@ fn join(path: &str, name: &str) -> String {
 struct Place {
     dims: Vec<usize>,
     range: std::ops::Range<usize>,
-    /// Values that change their order: those of one kernel.
-    taps: usize,
+    order: Order,
+}
+
+/// How its values are ordered there.
+enum Order {
+    /// Each run of so many values is reversed: flipping every axis of a kernel is that, and its own inverse.
+    Reversed(usize),
+    /// (inputs, outputs) is (outputs, inputs) with us.
+    Transposed { inputs: usize, outputs: usize },
 }
 
 impl Place {
-    /// Flipping every axis of a kernel is reversing its values, and its own inverse.
-    fn copy(&self, from: &[f64], to: &mut [f64]) {
-        for (from, to) in from.chunks(self.taps).zip(to.chunks_mut(self.taps)) {
-            from.iter().rev().zip(to).for_each(|(from, to)| *to = *from);
+    fn load(&self, theirs: &[f64], ours: &mut [f64]) {
+        match self.order {
+            Order::Reversed(taps) => reverse(taps, theirs, ours),
+            Order::Transposed { outputs, .. } => transpose(outputs, theirs, ours),
         }
+    }
+
+    fn store(&self, ours: &[f64], theirs: &mut [f64]) {
+        match self.order {
+            Order::Reversed(taps) => reverse(taps, ours, theirs),
+            Order::Transposed { inputs, .. } => transpose(inputs, ours, theirs),
+        }
+    }
+}
+
+fn reverse(taps: usize, from: &[f64], to: &mut [f64]) {
+    for (from, to) in from.chunks(taps).zip(to.chunks_mut(taps)) {
+        from.iter().rev().zip(to).for_each(|(from, to)| *to = *from);
+    }
+}
+
+/// `from` has rows of `columns` values.
+fn transpose(columns: usize, from: &[f64], to: &mut [f64]) {
+    for (column, to) in to.chunks_mut(from.len() / columns.max(1)).enumerate() {
+        from.iter().skip(column).step_by(columns).zip(to).for_each(|(from, to)| *to = *from);
     }
 }

@@ -16,28 +16,19 @@
 //! # Ok::<(), inn_core::Error>(())
 //! ```
 //!
-//! # Files
-//! A file is a safetensors file with the arrays `theta.000`, `theta.001`, .. in the order of the original's `get_params`. The original is
-//! column-major and its axes are (x, y, z, channel, batch); the file has the same memory with the axes reversed, which is what row-major
-//! (batch, channel, z, y, x) is. So only two things differ from our parameters:
-//!
-//! | original | ours |
-//! |---|---|
-//! | true convolution, kernels (k, .., c_in, c_out), stored (c_out, c_in, .., k) | cross-correlation: every spatial axis of the kernel flipped |
-//! | vectors v1, v2, v3 of a 1x1 convolution, each (C) | the rows of one matrix `vectors`, (3, C) |
-//!
-//! The third kernel of a residual block is that of a transposed convolution in both, so it is only flipped. States and conditions
-//! need nothing. The latent of a flow with splitting has another order: the original's is one vector \[Z_1; ..; Z_{L-1}; X_L\], each part over the
-//! whole batch, and ours has the shape of the data, see [`Multiscale`](inn_core::Multiscale).
-//!
-//! # Settings
-//! Our defaults are not the original's: [`step_config`] has those of its couplings (a sigmoid scale and coefficients behind a ReLU). Without
-//! `split_scales` the original squeezes nothing: set `squeeze: None, split: false`. With one input channel it always splits.
+//! See [`julia`] for how a Julia user exports a model, which settings are which constructor, and how names and layouts map.
+
+#[doc = include_str!("julia.md")]
+pub mod julia {
+    #[cfg(doc)]
+    use super::{Array, Correspondence, Original, Source, model};
+}
 
 mod correspondence;
 mod networks;
+mod npz;
 mod source;
 
 pub use correspondence::{Correspondence, Form, Slot};
-pub use networks::{Original, hint_config, lane_config, loop_hint_config, model, step_config};
+pub use networks::{Original, dense_step_config, hint_config, lane_config, loop_hint_config, model, step_config};
 pub use source::{Array, Source};

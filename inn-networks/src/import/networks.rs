@@ -2,12 +2,13 @@
 
 use super::{Array, Correspondence};
 use crate::irim::LoopLayerConfig;
+use crate::summary::Reduce;
 use crate::{
     ConditionalGlowConfig, ConditionalHintConfig, GlowConfig, HyperbolicConfig, IrimLoopConfig, MultiscaleConditionalHintConfig,
-    MultiscaleHintConfig,
+    MultiscaleHintConfig, SummarizedGlowConfig,
 };
 use inn_core::{Architecture, Backend, Error, Layout, Model, Result};
-use inn_layers::conditioner::{Head, NetConfig, ResidualConfig};
+use inn_layers::conditioner::{DenseConfig, Head, NetConfig, ResNetEnds, ResidualConfig};
 use inn_layers::glow::StepConfig;
 use inn_layers::hint::HintConfig;
 use inn_layers::lanes::LaneConfig;
@@ -79,22 +80,52 @@ fn expect_hint(config: &HintConfig, modes: &[Permute]) -> Result<()> {
     Err(Error::config("hint", format!("expected {expected}, got {config:?}")))
 }
 
+/// The flow step of `NetworkGlow(..; dense = true)` on `channels` channels of `pixels` values: two hidden layers of `channels * hidden` values and
+/// a last one, all with a ReLU behind.
+pub fn dense_step_config(hidden: usize, channels: usize, pixels: usize) -> StepConfig {
+    let net = DenseConfig {
+        hidden: vec![channels * hidden; 2],
+        activation: Activation::Relu,
+        activated_head: true,
+        last_gain: 1.0,
+        pixels: Some(pixels),
+        spread: None,
+    };
+    StepConfig { net: NetConfig::Dense(net), ..step_config(hidden) }
+}
+
 /// All ActNorms of the flow, then what stands `between`, then all couplings.
 fn flow(config: &GlowConfig, between: impl FnOnce(Correspondence) -> Correspondence) -> Result<Correspondence> {
     let step = &config.step;
-    if !matches!(step.net, NetConfig::Residual(_)) || !matches!(step.reflections, None | Some(3)) {
-        let got = format!("{:?} and {:?} reflections", step.net, step.reflections);
-        return Err(Error::config("step", format!("expected residual blocks and 3 reflections, which the original has, got {got}")));
+    let dense = match &step.net {
+        NetConfig::Residual(_) => None,
+        NetConfig::Dense(DenseConfig { hidden, activated_head: true, pixels: Some(_), .. }) => Some(hidden.len() + 1),
+        net => {
+            let expected = "residual blocks, or flattened dense ones with an activated head, which the original has";
+            return Err(Error::config("step", format!("expected {expected}, got {net:?}")));
+        }
+    };
+    if !matches!(step.reflections, None | Some(3)) {
+        return Err(Error::config("step", format!("expected 3 reflections, which the original has, got {:?}", step.reflections)));
     }
     let steps = || (0..config.levels).flat_map(|l| (0..config.steps).map(move |k| (l, k)));
     let norms = steps().fold(Correspondence::new(), |order, (l, k)| {
         order.actnorm(&format!("AN[{},{}]", l + 1, k + 1), &format!("level{l}.step{k}.actnorm"))
     });
-    Ok(steps().fold(between(norms), |order, (l, k)| order.glow_coupling(&format!("CL[{},{}]", l + 1, k + 1), &format!("level{l}.step{k}"))))
+    Ok(steps().fold(between(norms), |order, (l, k)| {
+        let (theirs, ours) = (format!("CL[{},{}]", l + 1, k + 1), format!("level{l}.step{k}"));
+        match dense {
+            None => order.glow_coupling(&theirs, &ours),
+            Some(layers) => {
+                let order = order.householder(&format!("{theirs}.C"), &format!("{ours}.mix"));
+                order.dense_block(&format!("{theirs}.RB"), &format!("{ours}.coupling"), layers)
+            }
+        }
+    }))
 }
 
 impl Original for GlowConfig {
-    /// `NetworkGlow`: s and b of all steps, then v1, v2, v3, W1, W2, W3, b1, b2 of all steps.
+    /// `NetworkGlow`: s and b of all steps, then v1, v2, v3, W1, W2, W3, b1, b2 of all steps (or, dense, v1, v2, v3, W, b, W, b, W, b).
     fn correspondence(&self) -> Result<Correspondence> {
         flow(self, |norms| norms)
     }
@@ -183,5 +214,21 @@ impl Original for IrimLoopConfig {
         })?;
         let norm = |order: Correspondence, i: usize| order.actnorm(&format!("AN[{}]", i + 1), &format!("iteration{i}.norm"));
         Ok((0..self.iterations).fold(layers, norm))
+    }
+}
+
+impl Original for SummarizedGlowConfig {
+    /// `SummarizedNet` of a `NetworkConditionalGlow` and a `ResNet` without normalization: the network, then the summary.
+    fn correspondence(&self) -> Result<Correspondence> {
+        let network = self.glow.correspondence()?;
+        match &self.summary.net {
+            NetConfig::ResNet(net) if net.ends != ResNetEnds::Both && self.summary.reduce == Reduce::Keep => {
+                Ok(network.resnet("summary_net", "summary.net", net.blocks, net.ends == ResNetEnds::Last))
+            }
+            net => {
+                let expected = "a ResNet without a convolution in front, its output kept as it is, which the original has";
+                Err(Error::config("summary", format!("expected {expected}, got {net:?} and {:?}", self.summary.reduce)))
+            }
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Files of arrays.
 
+use super::npz;
 use crate::files::weights::values_of;
 use inn_core::{Backend, Error, Result, Shape, Tensor};
 use safetensors::SafeTensors;
@@ -25,7 +26,9 @@ impl Array {
     }
 }
 
-/// A safetensors file of arrays in f32 or f64, all in memory.
+/// A file of arrays in f32 or f64, all in memory: safetensors, or an npz archive (stored or deflated, as NPZ.jl and numpy write it).
+///
+/// Of an npz archive the axes of column-major arrays are reversed, so that the arrays of both kinds of file are those of one memory.
 #[derive(Clone, Debug)]
 pub struct Source {
     path: PathBuf,
@@ -36,7 +39,7 @@ impl Source {
     /// Reads a file.
     ///
     /// # Errors
-    /// A file that cannot be read, that is no safetensors file, or that is damaged.
+    /// A file that cannot be read, that is of neither kind, or that is damaged.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         Self::from_bytes(path, &std::fs::read(path).map_err(|e| Error::io(path, e))?)
@@ -48,6 +51,9 @@ impl Source {
     /// As [`open`](Self::open), but for reading.
     pub fn from_bytes(path: impl AsRef<Path>, bytes: &[u8]) -> Result<Self> {
         let path = path.as_ref();
+        if bytes.starts_with(npz::MAGIC) {
+            return Ok(Self { path: path.into(), arrays: npz::read(path, bytes)? });
+        }
         let malformed = |e| Error::format(path, format!("expected a valid safetensors file, got: {e}"));
         let file = SafeTensors::deserialize(bytes).map_err(malformed)?;
         let arrays = file.iter().filter_map(|(name, tensor)| {

@@ -5,7 +5,7 @@
 //! | [`Trainer`] | the loop: batches, gradients, clipping, optimizer, evaluation, early stopping, checkpoints |
 //! | [`Options`] | its settings, as plain data |
 //! | [`Dataset`], [`ArrayDataset`] | where samples and conditions come from |
-//! | [`Objective`], [`MaximumLikelihood`] | what is minimized |
+//! | [`Objective`], [`MaximumLikelihood`], [`ReverseKl`] | what is minimized |
 //! | [`Observer`], [`Console`] | who is told of each step, and may stop |
 //! | [`Record`] | what is known of a step; a [`Trainer`] keeps all, a CSV file too |
 //!
@@ -44,6 +44,7 @@ mod outcome;
 #[cfg(feature = "plot")]
 mod plot;
 mod random;
+mod reverse;
 mod state;
 mod step;
 mod trainer;
@@ -58,4 +59,5 @@ pub use outcome::{Every, Outcome, Stopped};
 #[cfg(feature = "plot")]
 pub use plot::plot_losses;
 pub use rand_chacha::ChaCha8Rng;
+pub use reverse::{LogDensity, ReverseKl};
 pub use trainer::Trainer;

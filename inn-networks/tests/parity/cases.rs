@@ -197,14 +197,6 @@ pub fn subject(name: &str) -> Option<Subject> {
     })
 }
 
-/// Central differences whose terms nearly cancel.
-pub fn cancelling(name: &str) -> &'static [&'static str] {
-    match name {
-        "hint_2d_both_c8" | "hint_2d_full_c8_nologdet" => &["theta.008"],
-        _ => &[],
-    }
-}
-
 /// Where the original is wrong, or computes something else than we do.
 pub fn exclusions(name: &str) -> Vec<Exclusion> {
     const GAUSS_NEWTON: &str = "Gauss-Newton product of the log-determinant, wrong in couplings (S3)";

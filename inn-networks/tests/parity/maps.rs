@@ -8,6 +8,9 @@ use inn_networks::import::{Array, Correspondence};
 use inn_ops::{Cpu, CpuElement};
 use std::sync::Arc;
 
+/// Steps of our own central differences, the largest first.
+const STEPS: [f64; 5] = [1e-3, 1e-4, 1e-5, 6.055454452393343e-6, 1e-6];
+
 /// What a case is besides its layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame {
@@ -49,11 +52,12 @@ fn run<T: CpuElement, L: Invertible>(
     let given = Given { operator: operator.as_ref().map(|a| a as &dyn LinearOperator<Cpu<T>>), ..Given::conditions(&conditions) };
     if frame.reversed {
         let reversed = Reversed(layer);
-        Modes { call: Call::new(&reversed, &theta, given), cpu: cpu.clone(), theta: &theta, order, frame }.all(book);
+        let call = Call::new(&reversed, &theta, given);
+        Modes { layer: &reversed, given, call, cpu: cpu.clone(), theta: &theta, order, frame }.all(book);
         // backward_inv of a reversed object acts on the object that was reversed (S6).
-        Modes { call: Call::new(layer, &theta, given), cpu, theta: &theta, order, frame }.backward_inverse(book);
+        Modes { layer, given, call: Call::new(layer, &theta, given), cpu, theta: &theta, order, frame }.backward_inverse(book);
     } else {
-        let modes = Modes { call: Call::new(layer, &theta, given), cpu, theta: &theta, order, frame };
+        let modes = Modes { layer, given, call: Call::new(layer, &theta, given), cpu, theta: &theta, order, frame };
         modes.all(book);
         modes.backward_inverse(book);
     }
@@ -69,6 +73,8 @@ fn physics<T: CpuElement>(book: &Book<'_>, cpu: &Cpu<T>) -> Matrix<Cpu<T>> {
 
 struct Modes<'a, T: CpuElement, L> {
     cpu: Cpu<T>,
+    layer: &'a L,
+    given: Given<'a, Cpu<T>>,
     call: Call<'a, L, Cpu<T>>,
     theta: &'a Params<Cpu<T>>,
     order: &'a Correspondence,
@@ -268,7 +274,7 @@ impl<T: CpuElement, L: Invertible> Modes<'_, T, L> {
             let (product, norms) = dot(&g.values, &book.source.get("seed.dX1").unwrap().values);
             (passed, size) = (product, size + norms);
         }
-        book.compare_difference("X", 0, along_x + passed, size);
+        book.compare_difference("X", 0, along_x + passed, size, &[]);
         let objective = |dx: Tensor<Cpu<T>>, along: &Along<'_, Cpu<T>>| {
             let out = self.call.jvp(self.input(book, "in.X").unwrap(), dx, along).unwrap();
             dot(&weight, &out.tangent.to_f64().unwrap()).0 + self.weight() * self.mean(&out.logdet_tangent)
@@ -288,11 +294,28 @@ impl<T: CpuElement, L: Invertible> Modes<'_, T, L> {
             let dx = Tensor::zeros(&self.cpu, self.input(book, "in.X").unwrap().shape()).unwrap();
             pairs.push((product, objective(dx, &Along { theta: Some(&only), conditions: &[] }), norms));
         }
-        book.compare_difference("X", 0, forward, size);
+        book.compare_difference("X", 0, forward, size, &[]);
         for (i, (backward, forward, norms)) in pairs.into_iter().enumerate() {
-            book.compare_difference("theta", i, backward, norms);
-            book.compare_difference("theta", i, forward, norms);
+            for derivative in [backward, forward] {
+                let off = book.difference_is_off("theta", i, derivative, norms);
+                let quotients = if off { STEPS.map(|h| self.quotient(book, i, h)).to_vec() } else { vec![] };
+                book.compare_difference("theta", i, derivative, norms, &quotients);
+            }
         }
+    }
+
+    /// Our own central difference along the seed of parameter `i`.
+    fn quotient(&self, book: &Book<'_>, i: usize, h: f64) -> f64 {
+        let gy = self.state(book, self.frame.output, "seed.gY").unwrap().to_f64().unwrap();
+        let seed = book.source.list("seed.dtheta.").unwrap()[i];
+        let objective = |h: f64| {
+            let mut arrays: Vec<Array> = book.source.list("theta.").unwrap().into_iter().cloned().collect();
+            arrays[i].values.iter_mut().zip(&seed.values).for_each(|(v, d)| *v += h * d);
+            let theta = self.order.load(&self.cpu, self.theta.layout(), &arrays.iter().collect::<Vec<_>>()).unwrap();
+            let y = Call::new(self.layer, &theta, self.given).forward(self.input(book, "in.X").unwrap()).unwrap();
+            dot(&gy, &y.state.to_f64().unwrap()).0 + self.weight() * self.mean(&y.logdet)
+        };
+        (objective(h) - objective(-h)) / (2.0 * h)
     }
 }
 

@@ -2,11 +2,12 @@
 
 use crate::cases::{self, Subject};
 use inn_core::{Error, Layout};
+use inn_layers::conditioner::{NetConfig, ResNetConfig, ResNetEnds};
 use inn_layers::glow::glow_coupling;
+use inn_layers::hint::HintConfig;
 use inn_layers::permute::Permute;
-use inn_networks::GlowConfig;
-use inn_networks::import::{self, Array, Correspondence, Original, Source, step_config};
-use inn_networks::{ConditionalGlowConfig, PyramidConfig};
+use inn_networks::import::{self, Array, Correspondence, Original, Source, dense_step_config, hint_config, step_config};
+use inn_networks::{ConditionalGlowConfig, ConditionalHintConfig, GlowConfig, PyramidConfig, SummarizedGlowConfig, SummaryConfig};
 use inn_ops::Cpu;
 use std::collections::HashMap;
 
@@ -58,6 +59,73 @@ fn networks_have_the_order_of_the_original() {
 /// The channels of a case, the last number of its name after a c.
 fn channels(name: &str) -> usize {
     name.split('_').filter_map(|part| part.strip_prefix('c')?.parse().ok()).next_back().unwrap()
+}
+
+/// Numbered arrays for a network, of the sizes that the original has.
+fn numbered<A: Original>(config: &A) -> (Correspondence, std::sync::Arc<Layout>, Vec<Array>) {
+    let ((), layout) = Layout::build(|scope| config.build(scope).map(|_| ())).unwrap();
+    let order = config.correspondence().unwrap();
+    let mut arrays = order.store(&inn_core::Params::zeros(&Cpu::<f64>::new(), &layout).unwrap()).unwrap();
+    for (i, array) in arrays.iter_mut().enumerate() {
+        array.values.iter_mut().enumerate().for_each(|(j, v)| *v = (1000 * i + j) as f64);
+    }
+    (order, layout, arrays)
+}
+
+/// Networks of which there are no numbers: every parameter is set, and stored as it came.
+fn round_trip<A: Original>(config: &A) -> (Correspondence, std::sync::Arc<Layout>, Vec<f64>, Vec<Array>) {
+    let (order, layout, arrays) = numbered(config);
+    let params = order.load(&Cpu::<f64>::new(), &layout, &arrays.iter().collect::<Vec<_>>()).unwrap();
+    assert_eq!(order.store(&params).unwrap(), arrays);
+    (order, layout, params.to_flat().unwrap(), arrays)
+}
+
+#[test]
+fn matrices_of_dense_glow_are_transposed() {
+    // NetworkGlow(3, 2, 1, 1; nx = 4, dense = true, ndims = 1)
+    let step = dense_step_config(2, 3, 4);
+    let config = GlowConfig { channels: 3, rank: 1, levels: 1, steps: 1, squeeze: None, split: false, step, ..GlowConfig::default() };
+    let (order, layout, flat, arrays) = round_trip(&config);
+    assert_eq!(arrays.len(), 11);
+    let slot = &order.slots()[5];
+    assert_eq!((slot.theirs.as_str(), slot.ours.as_str()), ("CL[1,1].RB.layers[1].W", "level0.step0.coupling.layer0.weight"));
+    // One channel of 4 values is read, 6 values are hidden: W is (6, 4) there, stored as (4, 6).
+    assert_eq!(arrays[5].dims, [4, 6]);
+    let ours = &flat[layout.find(&slot.ours).unwrap().range()];
+    assert_eq!(ours[..4], [5000.0, 5006.0, 5012.0, 5018.0]);
+}
+
+#[test]
+fn a_summarized_network_follows_its_flow() {
+    let net = ResNetConfig { hidden: 4, blocks: 2, ends: ResNetEnds::Last, ..ResNetConfig::default() };
+    let summary = SummaryConfig { channels: 2, net: NetConfig::ResNet(net), features: 3, ..SummaryConfig::default() };
+    let flow = GlowConfig { channels: 1, levels: 1, steps: 1, step: step_config(4), ..GlowConfig::default() };
+    let glow = ConditionalGlowConfig { flow, condition: PyramidConfig { channels: 3, ..PyramidConfig::default() } };
+    let mut config = SummarizedGlowConfig { summary, glow };
+    let (order, _, _, arrays) = round_trip(&config);
+    // 10 of a step, 2 of the condition's ActNorm, 4 of each block, 2 of the last convolution.
+    assert_eq!(arrays.len(), 22);
+    assert_eq!(order.slots()[12].theirs, "summary_net.blocks[1].conv1.W");
+    assert_eq!(
+        (&arrays[12].dims[..], &arrays[14].dims[..], &arrays[20].dims[..]),
+        (&[4, 2, 3, 3][..], &[2, 4, 3, 3][..], &[3, 2, 3, 3][..])
+    );
+    config.summary.net = NetConfig::ResNet(ResNetConfig::default());
+    let message = config.correspondence().unwrap_err().to_string();
+    assert!(message.contains("without a convolution in front"), "{message}");
+}
+
+#[test]
+fn hint_that_the_original_does_not_have_is_refused() {
+    for hint in [
+        HintConfig { shared: false, ..hint_config(4) },
+        HintConfig { leaf: 2, ..hint_config(4) },
+        HintConfig { permute: Permute::Lower, ..hint_config(4) },
+    ] {
+        let config = ConditionalHintConfig { hint, ..ConditionalHintConfig::default() };
+        let message = config.correspondence().unwrap_err().to_string();
+        assert!(message.contains("which the original has"), "{message}");
+    }
 }
 
 /// The arrays of a Glow coupling with 4 channels and 5 hidden ones.

@@ -4,6 +4,7 @@ mod guard;
 mod learn;
 mod refuse;
 mod resume;
+mod reverse;
 
 use inn_core::{Architecture, Element, Model};
 use inn_layers::conditioner::{DenseConfig, NetConfig};
