@@ -1,11 +1,18 @@
 //! Memory of a gradient step, counted by the allocator: it does not grow with depth, and `peak_bytes` says what it is.
 
-use inn_core::{Architecture, Given, Layout, Memory, Shape, Tensor, gradient_memory};
+use inn_core::{Architecture, Given, Layout, LinearOperator, Memory, Shape, Tensor, gradient_memory, gradient_memory_with_operator};
 use inn_layers::conditioner::{NetConfig, ResidualConfig, SymmetricConfig};
 use inn_layers::glow::StepConfig;
+use inn_layers::hint::HintConfig;
+use inn_layers::lanes::LaneConfig;
+use inn_linop::Identity;
 use inn_networks::hyperbolic::HyperbolicLayerConfig;
+use inn_networks::irim::LoopLayerConfig;
 use inn_networks::optim::{Average, Kept, Moments, Optimizer, add_squared_norm, clip_scale};
-use inn_networks::{ConditionalGlowConfig, GlowConfig, HyperbolicConfig, PyramidConfig};
+use inn_networks::{
+    ConditionalGlowConfig, GlowConfig, HyperbolicConfig, IrimLoopConfig, MultiscaleConditionalHintConfig, MultiscaleHintConfig,
+    PyramidConfig, SummarizedGlowConfig, SummaryConfig,
+};
 use inn_ops::Cpu;
 use std::alloc::{GlobalAlloc, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -57,6 +64,15 @@ struct Measured {
 }
 
 fn measure<A: Architecture + Sync>(config: &A, input: Shape, condition: Option<Shape>) -> Measured {
+    measure_with(config, input, condition, None)
+}
+
+fn measure_with<A: Architecture + Sync>(
+    config: &A,
+    input: Shape,
+    condition: Option<Shape>,
+    operator: Option<&dyn LinearOperator<Cpu<f32>>>,
+) -> Measured {
     let conditions: Vec<Shape> = condition.into_iter().collect();
     let step = || {
         let start = ALIVE.load(Relaxed);
@@ -65,7 +81,7 @@ fn measure<A: Architecture + Sync>(config: &A, input: Shape, condition: Option<S
         let mut grads = model.zeros().unwrap();
         let given: Vec<_> = conditions.iter().map(|&shape| Tensor::full(&cpu, shape, 0.3).unwrap()).collect();
         let x = Tensor::full(&cpu, input, 0.1).unwrap();
-        let call = model.with(Given::conditions(&given));
+        let call = model.with(Given { operator, ..Given::conditions(&given) });
         // The peak of the step itself: starting values were drawn on the host.
         PEAK.store(ALIVE.load(Relaxed), Relaxed);
         let y = call.forward(x).unwrap();
@@ -75,7 +91,12 @@ fn measure<A: Architecture + Sync>(config: &A, input: Shape, condition: Option<S
         // The backend's large buffers are pages of its own, which the allocator does not see.
         let footprint = cpu.footprint();
         let counted = PEAK.load(Relaxed) - start - footprint.small + footprint.most;
-        let memory = gradient_memory(&cpu, model.layer(), model.layout(), input, &conditions).unwrap();
+        let (layer, layout) = (model.layer(), model.layout());
+        let memory = match operator {
+            None => gradient_memory(&cpu, layer, layout, input, &conditions),
+            Some(a) => gradient_memory_with_operator(&cpu, layer, layout, input, &conditions, (a.domain(), a.range())),
+        };
+        let memory = memory.unwrap();
         assert_eq!(footprint.most, memory.total() - memory.threads, "the buffers, in use and kept");
         Measured { counted, memory }
     };
@@ -117,13 +138,39 @@ fn predicted_and_flat() {
     let conditionals = [2, 16].map(|steps| measure(&conditional(steps), x, Some(c)));
     conditionals.iter().for_each(|m| expect_predicted("conditional Glow", m));
 
-    for (name, [shallow, deep]) in [("Glow", glows), ("hyperbolic", hyperbolics), ("conditional Glow", conditionals)] {
+    let families = [("Glow", glows), ("hyperbolic", hyperbolics), ("conditional Glow", conditionals)];
+    for (name, [shallow, deep]) in families.into_iter().chain(inference()) {
         // The buffers of a step, which `measure` has seen to be as predicted.
         let [few, many] = [shallow, deep].map(|m| m.memory.total() - m.memory.parameters - m.memory.gradients);
         assert_eq!(few, many, "{name}: working memory grows with depth");
         let [few, many] = [shallow, deep].map(|m| m.counted - m.memory.parameters - m.memory.gradients);
         assert!(many * 100 <= few * 105, "{name}: {few} bytes of working memory became {many} with depth");
     }
+}
+
+/// The networks of inference, two depths of each.
+fn inference() -> Vec<(&'static str, [Measured; 2])> {
+    let net = || NetConfig::Residual(ResidualConfig { hidden: 16, last_gain: 0.1, ..ResidualConfig::default() });
+    let hint = || HintConfig { net: net(), ..HintConfig::default() };
+    let image = |channels| Shape::new(8, channels, &[64, 64]).unwrap();
+    let scales = |steps| MultiscaleHintConfig { levels: 2, steps, hint: hint(), ..MultiscaleHintConfig::default() };
+    let pairs = |steps| MultiscaleConditionalHintConfig { steps, hint: hint(), ..MultiscaleConditionalHintConfig::default() };
+    let layer = || LoopLayerConfig::Additive(LaneConfig { net: net(), ..LaneConfig::default() });
+    let unrolled = |iterations| IrimLoopConfig { iterations, layer: layer(), ..IrimLoopConfig::default() };
+    let physics = Identity::<Cpu<f32>>::new(image(1).with_batch(1));
+    let condition = PyramidConfig { channels: 8, ..PyramidConfig::default() };
+    let summarized = |steps| SummarizedGlowConfig {
+        summary: SummaryConfig { channels: 2, net: net(), ..SummaryConfig::default() },
+        glow: ConditionalGlowConfig { flow: GlowConfig { levels: 2, ..glow(steps, 1) }, condition: condition.clone() },
+    };
+    let families = vec![
+        ("multiscale HINT", [2, 8].map(|n| measure(&scales(n), image(3), None))),
+        ("multiscale conditional HINT", [2, 8].map(|n| measure(&pairs(n), image(2), None))),
+        ("i-RIM loop", [2, 12].map(|n| measure_with(&unrolled(n), image(4), Some(image(1)), Some(&physics)))),
+        ("summarized Glow", [2, 8].map(|n| measure(&summarized(n), image(1), Some(image(2))))),
+    ];
+    families.iter().for_each(|(name, both)| both.iter().for_each(|m| expect_predicted(name, m)));
+    families
 }
 
 fn a_plan_stores_nothing() {

@@ -2,9 +2,11 @@
 
 use crate::compare::{Book, Precision};
 use crate::frame::array;
-use inn_core::{Backend, Direction, Element, Scalar, Shape, Squeeze, Tensor};
+use inn_core::wavelet::Filter;
+use inn_core::{Backend, Direction, Element, Scalar, Shape, Squeeze, Tensor, Wavelet};
 use inn_networks::import::Array;
 use inn_ops::loss::{Gaussian, SquaredError};
+use inn_ops::wavelet::transform;
 use inn_ops::{Activation, Cpu, CpuElement, ScaleMap, pointwise};
 
 pub fn check(book: &mut Book<'_>) {
@@ -21,6 +23,7 @@ struct Operations<T: CpuElement> {
 impl<T: CpuElement + Scalar> Operations<T> {
     fn all(&self, book: &mut Book<'_>) {
         self.squeezes(book);
+        self.wavelets(book);
         self.activation(book, "relu", Activation::Relu);
         self.activation(book, "leakyrelu", Activation::LeakyRelu { slope: 0.01 });
         self.gated(book);
@@ -108,15 +111,42 @@ impl<T: CpuElement + Scalar> Operations<T> {
         mean(&sums)
     }
 
+    fn squeezed(&self, squeeze: Squeeze, x: &Tensor<Cpu<T>>) -> Array {
+        let mut y = x.duplicate().unwrap();
+        self.cpu.squeeze(squeeze, Direction::Forward, &mut y.view_mut()).unwrap();
+        array(&y.reshape(squeeze.output(Direction::Forward, x.shape()).unwrap()).unwrap())
+    }
+
     fn squeezes(&self, book: &mut Book<'_>) {
         for rank in 1..=3 {
             let x = self.tensor(book, &format!("in.squeeze.{rank}d.X"));
             for squeeze in [Squeeze::Checkerboard, Squeeze::Patch, Squeeze::Column, Squeeze::Haar] {
-                let mut y = x.duplicate().unwrap();
-                self.cpu.squeeze(squeeze, Direction::Forward, &mut y.view_mut()).unwrap();
-                let y = y.reshape(squeeze.output(Direction::Forward, x.shape()).unwrap()).unwrap();
                 let pattern = format!("{squeeze:?}").to_lowercase();
-                book.compare(&format!("squeeze.{rank}d.{pattern}.Y"), &array(&y));
+                book.compare(&format!("squeeze.{rank}d.{pattern}.Y"), &self.squeezed(squeeze, &x));
+            }
+            for name in ["db1", "db2", "coif2"] {
+                let squeeze = Squeeze::Wavelet(name.parse().unwrap());
+                book.compare(&format!("squeeze.{rank}d.wavelet_{name}.Y"), &self.squeezed(squeeze, &x));
+            }
+        }
+    }
+
+    /// The filters themselves, one level on 8 and on 64 points, and on images.
+    fn wavelets(&self, book: &mut Book<'_>) {
+        let names = book.source.names().filter_map(|name| name.strip_prefix("f64.wavelet.")?.strip_suffix(".qmf"));
+        let names: Vec<String> = names.map(str::to_owned).collect();
+        for name in names {
+            // The tables of batt are orthonormal to three digits only, too few for a squeeze.
+            let filter = Filter::named(&name, 2e-3).unwrap();
+            book.compare(&format!("wavelet.{name}.qmf"), &Array { dims: vec![filter.taps().len()], values: filter.taps().to_vec() });
+            for n in [8, 64] {
+                let mut values = book.source.get(&format!("in.wavelet.x{n}")).unwrap().values.clone();
+                transform(&filter, Direction::Forward, &[n], &mut values).unwrap();
+                book.compare(&format!("wavelet.{name}.dwt{n}"), &Array { dims: vec![n], values });
+            }
+            if let Ok(wavelet) = name.parse::<Wavelet>() {
+                let y = self.squeezed(Squeeze::Wavelet(wavelet), &self.tensor(book, "in.wavelet.X2d"));
+                book.compare(&format!("wavelet.{name}.squeeze2d"), &y);
             }
         }
     }
