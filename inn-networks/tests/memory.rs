@@ -152,7 +152,7 @@ fn predicted_and_flat() {
 fn inference() -> Vec<(&'static str, [Measured; 2])> {
     let net = || NetConfig::Residual(ResidualConfig { hidden: 16, last_gain: 0.1, ..ResidualConfig::default() });
     let hint = || HintConfig { net: net(), ..HintConfig::default() };
-    let image = |channels| Shape::new(8, channels, &[64, 64]).unwrap();
+    let image = |channels| Shape::new(8, channels, &[128, 128]).unwrap();
     let scales = |steps| MultiscaleHintConfig { levels: 2, steps, hint: hint(), ..MultiscaleHintConfig::default() };
     let pairs = |steps| MultiscaleConditionalHintConfig { steps, hint: hint(), ..MultiscaleConditionalHintConfig::default() };
     let layer = || LoopLayerConfig::Additive(LaneConfig { net: net(), ..LaneConfig::default() });
@@ -164,10 +164,10 @@ fn inference() -> Vec<(&'static str, [Measured; 2])> {
         glow: ConditionalGlowConfig { flow: GlowConfig { levels: 2, ..glow(steps, 1) }, condition: condition.clone() },
     };
     let families = vec![
-        ("multiscale HINT", [2, 8].map(|n| measure(&scales(n), image(3), None))),
-        ("multiscale conditional HINT", [2, 8].map(|n| measure(&pairs(n), image(2), None))),
-        ("i-RIM loop", [2, 12].map(|n| measure_with(&unrolled(n), image(4), Some(image(1)), Some(&physics)))),
-        ("summarized Glow", [2, 8].map(|n| measure(&summarized(n), image(1), Some(image(2))))),
+        ("multiscale HINT", [1, 4].map(|n| measure(&scales(n), image(3), None))),
+        ("multiscale conditional HINT", [1, 4].map(|n| measure(&pairs(n), image(2), None))),
+        ("i-RIM loop", [1, 8].map(|n| measure_with(&unrolled(n), image(4), Some(image(1)), Some(&physics)))),
+        ("summarized Glow", [1, 4].map(|n| measure(&summarized(n), image(1), Some(image(2))))),
     ];
     families.iter().for_each(|(name, both)| both.iter().for_each(|m| expect_predicted(name, m)));
     families
