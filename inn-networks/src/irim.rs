@@ -222,7 +222,7 @@ impl LoopLayerConfig {
     /// As those.
     pub fn build(&self, scope: &mut Scope<'_>, channels: usize, rank: usize) -> Result<LoopLayer> {
         Ok(match self {
-            Self::Additive(config) => LoopLayer::Additive(irim_coupling(scope, channels, rank, None, config)?),
+            Self::Additive(config) => LoopLayer::Additive(Box::new(irim_coupling(scope, channels, rank, None, config)?)),
             Self::Hint(config) => LoopLayer::Hint(hint_coupling(scope, channels, rank, None, config)?),
         })
     }
@@ -232,7 +232,7 @@ impl LoopLayerConfig {
 #[derive(Clone, Debug)]
 pub enum LoopLayer {
     /// See [`IrimCoupling`].
-    Additive(IrimCoupling),
+    Additive(Box<IrimCoupling>),
     /// See [`HintCoupling`].
     Hint(HintCoupling),
 }

@@ -76,6 +76,9 @@ impl<L> LaneScale<L> {
     }
 }
 
+/// What is done at a scale: its index, its layer, and the state there.
+type Visit<'f, L, B, const N: usize> = dyn FnMut(usize, &L, [&mut ViewMut<'_, B>; N]) -> Result<()> + 'f;
+
 impl<L: Invertible> LaneScales<L> {
     /// Passes the scales in the order of `dir`, each seen squeezed and as wide as it is: `f` is called with the index of the scale.
     fn pass<B: Backend, const N: usize>(
@@ -84,7 +87,7 @@ impl<L: Invertible> LaneScales<L> {
         dir: Direction,
         backend: &B,
         views: [&mut ViewMut<'_, B>; N],
-        f: &mut dyn FnMut(usize, &L, [&mut ViewMut<'_, B>; N]) -> Result<()>,
+        f: &mut Visit<'_, L, B, N>,
     ) -> Result<()> {
         let Some((scale, rest)) = scales.split_first() else { return Ok(()) };
         let mut views = views.map(|view| view.reborrow());

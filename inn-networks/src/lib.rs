@@ -25,7 +25,7 @@
 //! What passes through each network, forward; the inverse runs every line from right to left with the same parts. `ℓ` is the logarithm of |det| of
 //! the line, summed over the parts that have one.
 //!
-//! [Glow](glow::Glow): levels of steps. A split leaves half of the channels alone from then on, as latent.
+//! [`Glow`]: levels of steps. A split leaves half of the channels alone from then on, as latent.
 //! ```text
 //! x ── squeeze ── [ActNorm ── Q ── coupling] x K ──┬── squeeze ── [..] x K ──┬── ..  z_L
 //!                                                  └── z_1                   └── z_2          z = (z_1, .., z_L) in the shape of x
@@ -55,7 +55,7 @@
 //! y ── squeeze ──┘                            └──┬── squeeze ──┘
 //!                                                └── z_y1
 //! ```
-//! [Hyperbolic](hyperbolic::Hyperbolic): two states of a wave equation, each step of which makes the next from both.
+//! [Leapfrog](hyperbolic::Hyperbolic): two states of a wave equation, each step of which makes the next from both.
 //! ```text
 //! X_0 ── resize ──────────────────(-)── X_2 ── resize ── ..
 //!                                  │

@@ -30,7 +30,7 @@ enum Any {
     Pair(ConditionalHintNetwork),
     Pairs(MultiscaleConditionalHint),
     Loop(IrimLoop),
-    Summarized(SummarizedGlow),
+    Summarized(Box<SummarizedGlow>),
     Reversed(Box<Reversed<Any>>),
 }
 
@@ -38,7 +38,7 @@ macro_rules! any {
     ($($network:ty => $name:ident),*) => {
         $(impl From<$network> for Any {
             fn from(network: $network) -> Self {
-                Self::$name(network)
+                Self::$name(network.into())
             }
         })*
     };
