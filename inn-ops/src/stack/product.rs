@@ -83,7 +83,7 @@ pub(super) fn pack<'a, T: Element>(kernels: &Kernels<T>, alone: bool, sources: &
     pool::each(blocks.len(), alone, |i| {
         if let Ok(mut block) = blocks[i].lock() {
             let (to, range, source) = &mut *block;
-            fill(to, range.clone(), source);
+            fill(kernels, to, range.clone(), source);
         }
     });
     drop(blocks);
@@ -97,19 +97,30 @@ pub(super) fn pack<'a, T: Element>(kernels: &Kernels<T>, alone: bool, sources: &
     packed
 }
 
-/// Packs a block of rows.
-fn fill<T: Element>(to: &mut [T], range: Range<usize>, s: &Source<'_, T>) {
+/// Packs a block of rows: column after column.
+fn fill<T: Element>(kernels: &Kernels<T>, to: &mut [T], range: Range<usize>, s: &Source<'_, T>) {
     let height = range.len();
-    if s.row == 1 {
-        for (k, to) in to.chunks_exact_mut(height).enumerate() {
-            let start = range.start + k * s.column;
-            to.copy_from_slice(&s.from[start..start + height]);
-        }
-    } else {
-        for (m, r) in range.enumerate() {
-            for (k, &value) in s.from[r * s.row..].iter().step_by(s.column).take(s.columns).enumerate() {
-                to[k * height + m] = value;
-            }
+    if s.column == 1 && height > 0 {
+        let from = &s.from[range.start * s.row..][..(height - 1) * s.row + s.columns];
+        let turn = Turn {
+            from: from.as_ptr(),
+            from_row: s.row,
+            rows: height,
+            columns: s.columns,
+            to: to[..height * s.columns].as_mut_ptr(),
+            to_row: height,
+            pad: false,
+            accumulate: false,
+        };
+        // SAFETY: the slices are as long as the rows and columns reach.
+        return unsafe { (kernels.turn)(&turn) };
+    }
+    for (k, to) in to.chunks_exact_mut(height).enumerate() {
+        let column = &s.from[range.start * s.row + k * s.column..];
+        if s.row == 1 {
+            to.copy_from_slice(&column[..height]);
+        } else {
+            to.iter_mut().zip(column.iter().step_by(s.row)).for_each(|(to, value)| *to = *value);
         }
     }
 }
