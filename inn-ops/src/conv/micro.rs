@@ -121,14 +121,34 @@ unsafe fn tile<L: Lanes, const MR: usize, const NV: usize>(p: &Panel<'_, L::Elem
     }
 }
 
-/// A block of rows of a matrix product: row `m` at position `q` becomes `sum_k a[k][m] * b[k * b_row + q]`, or gets that added.
+/// Where the rows of an array start: groups of rows, `apart` from each other, of rows `row` apart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spread {
+    pub(crate) row: usize,
+    /// Rows of a group.
+    pub(crate) group: usize,
+    pub(crate) apart: usize,
+}
+
+impl Spread {
+    /// Rows at one distance.
+    pub(crate) fn even(row: usize) -> Self {
+        Self { row, group: usize::MAX, apart: 0 }
+    }
+
+    /// Where row `r` starts.
+    pub(crate) fn at(&self, r: usize) -> usize {
+        r / self.group * self.apart + r % self.group * self.row
+    }
+}
+
+/// A block of rows of a matrix product: row `m` at position `q` becomes `sum_k a[k][m] * b[b_rows.at(k) + q]`, or gets that added.
 pub(crate) struct Product<T> {
     /// Factors, packed as `[columns][rows]`.
     pub(crate) a: *const T,
     pub(crate) columns: usize,
     pub(crate) b: *const T,
-    /// Distance of the rows of `b`.
-    pub(crate) b_row: usize,
+    pub(crate) b_rows: Spread,
     /// Whole vectors of a row.
     pub(crate) vectors: usize,
     pub(crate) to: *mut T,
@@ -177,20 +197,26 @@ unsafe fn product_tile<L: Lanes, const MR: usize, const NV: usize>(p: &Product<L
     // SAFETY: the pointers stay within what `Product` describes.
     unsafe {
         let mut acc = [[L::zero(); NV]; MR];
-        let (mut a, mut b) = (p.a, p.b.add(v * L::N));
-        for _ in 0..p.columns {
-            let mut x = [L::zero(); NV];
-            for j in 0..NV {
-                x[j] = L::load(b.add(j * L::N));
-            }
-            for m in 0..MR {
-                let w = L::splat(*a.add(m));
+        let (mut a, mut group, mut left) = (p.a, p.b.add(v * L::N), p.columns);
+        while left > 0 {
+            let mut b = group;
+            let count = left.min(p.b_rows.group);
+            for _ in 0..count {
+                let mut x = [L::zero(); NV];
                 for j in 0..NV {
-                    acc[m][j] = w.mul_add(x[j], acc[m][j]);
+                    x[j] = L::load(b.add(j * L::N));
                 }
+                for m in 0..MR {
+                    let w = L::splat(*a.add(m));
+                    for j in 0..NV {
+                        acc[m][j] = w.mul_add(x[j], acc[m][j]);
+                    }
+                }
+                a = a.add(MR);
+                b = b.wrapping_add(p.b_rows.row);
             }
-            a = a.add(MR);
-            b = b.wrapping_add(p.b_row);
+            group = group.wrapping_add(p.b_rows.apart);
+            left -= count;
         }
         let to = p.to.add(v * L::N);
         if p.accumulate {

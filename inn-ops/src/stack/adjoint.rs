@@ -16,8 +16,10 @@ use super::map::{Common, Walks, folded_len, packed_len};
 use super::plan::Plan;
 use super::pointwise::{Activate, Pull, Rows, SumRows};
 use super::product::{outer, turn};
+use super::walk::Walk;
 use super::{Ending, Weights};
 use crate::conv::kernels::Kernels;
+use crate::conv::micro::Spread;
 use crate::conv::outer::Turn;
 use crate::conv::plan::{SLACK, split};
 use crate::conv::scratch::{Shared, with_buffer};
@@ -147,7 +149,7 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
     let way = common.pack_back(back);
     let forward = (ways == 2).then(|| common.pack_forward(forth));
     let shared = Shared::new(partials);
-    let (arrays, (edge_row, edge_apart)) = (plan.arrays(), common.edge_rows());
+    let arrays = plan.arrays();
     let slot = |phase: usize, slot: usize| {
         with_buffer(thread_len(plan, ways == 1), |buffer: &mut [T]| {
             let edge = buffer.as_mut_ptr();
@@ -190,16 +192,17 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
                         _ => T::with(level, Activate { at, y: y(plan.middle), x, bias: None, skip: false, rho }),
                     }
                     let turn_all = |x: *mut T| {
-                        common.fold(&at, x, m);
+                        common.fold(&walks.first, &at, x, m);
                         for (e, from) in common.arrays(&at, x, m).into_iter().enumerate() {
                             let to = turned.add(e * wide * edge_vectors * lanes);
                             turn(kernels, (from.0, from.1), n, edge_vectors * lanes, to);
                         }
                     };
                     // The partial gradient of the rows of a part, from neighbourhoods in `edge` and what was turned.
-                    let outer_all = |rows: usize, place: *mut T| {
+                    let outer_all = |walk: &Walk, rows: usize, place: *mut T| {
                         for e in 0..arrays {
-                            let a = (edge.add(e * edge_row).cast_const(), edge_apart, rows / if plan.folded { 3 } else { 1 });
+                            let (start, spread) = common.edge(walk, e);
+                            let a = (edge.add(start).cast_const(), spread, rows / if plan.folded { 3 } else { 1 });
                             let b = (turned.add(e * wide * edge_vectors * lanes).cast_const(), wide);
                             outer(kernels, tables, a, b, edge_vectors * lanes, (place.add(e * wide), arrays * wide));
                         }
@@ -211,27 +214,27 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
                             let at = Rows { rows: rows.rows.len(), ..at };
                             T::with(level, SumRows { at, g: edge, sums: bias(plan.middle + 1).add(rows.rows.start * lanes), lanes });
                         }
-                        outer_all(rows.rows.len(), part.add(start_last + plan.unfolded(rows.rows.start) * wide));
-                        common.to_hidden(w, &at, edge, (g, m), i > 0);
+                        outer_all(walks.last(), rows.rows.len(), part.add(start_last + plan.unfolded(rows.rows.start) * wide));
+                        common.to_hidden(w, walks.last(), &at, edge, (g, m), i > 0);
                     }
-                    common.unfold(&at, g, m);
+                    common.unfold(&walks.first, &at, g, m);
                     let top = plan.middle;
                     T::with(level, Pull { at, y: y(top), g, extra: None, sums: bias(top), lanes, rho });
                     for i in (0..plan.middle).rev() {
                         T::with(level, Activate { at, y: y(i), x, bias: None, skip: false, rho });
                         turn(kernels, (x, plan.pitch), n, at.len, turned);
                         let place = part.add(size_first + i * n * wide);
-                        outer(kernels, tables, (g, plan.pitch, n), (turned, wide), at.len, (place, wide));
-                        way.middle[i].times(kernels, tables, (g, plan.pitch), vectors, (next, plan.pitch), false);
+                        outer(kernels, tables, (g, Spread::even(plan.pitch), n), (turned, wide), at.len, (place, wide));
+                        way.middle[i].times(kernels, tables, (g, Spread::even(plan.pitch)), vectors, (next, plan.pitch), false);
                         let extra = weights.skip.then_some(g.cast_const());
                         T::with(level, Pull { at, y: y(i), g: next, extra, sums: bias(i), lanes, rho });
                         std::mem::swap(&mut g, &mut next);
                     }
                     turn_all(g);
-                    for (rows, w) in common.ins.iter().zip(way.first.chunks(arrays)) {
+                    for (rows, w) in common.ins.iter().zip(way.first.chunks(arrays * plan.shifts())) {
                         common.gather(inputs[rows.image], &walks.first, rows, edge);
-                        outer_all(rows.rows.len(), part.add(plan.unfolded(rows.rows.start) * wide));
-                        common.from_hidden(w, &at, (g, m), edge);
+                        outer_all(&walks.first, rows.rows.len(), part.add(plan.unfolded(rows.rows.start) * wide));
+                        common.from_hidden(w, &walks.first, &at, (g, m), edge);
                         common.scatter(gx[rows.image], &walks.first, rows, edge);
                     }
                 }

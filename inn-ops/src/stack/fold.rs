@@ -15,6 +15,7 @@
 
 use super::lines::Lines;
 use super::plan::Plan;
+use super::walk::Walk;
 use crate::cpu::CpuElement;
 use crate::simd::{Element, Lanes};
 use crate::zip::vector::{Job, Vector};
@@ -144,15 +145,28 @@ unsafe fn pair<L: Lanes>(from: *const L::Elem, first: u32, second: u32) -> (L, L
     unsafe { L::load_masked(from, first).unzip(L::load_masked(from.wrapping_add(L::N), second)) }
 }
 
-/// Fills rows `((c, tap z, tap y), e)` of V, whole lines.
+/// The lines that a strip's neighbourhoods reach, of which those of one tap y follow each other: their sample and place, for each tap z.
+fn reached(walk: &Walk) -> impl Iterator<Item = (usize, impl Iterator<Item = Option<(usize, isize)>>)> {
+    let ([kz, ky, _], lines) = (walk.taps.kernel, walk.lines);
+    (0..kz).map(move |tz| {
+        let place = move |i: usize| {
+            let (ty, line) = if i < lines { (0, i) } else { (i + 1 - lines, lines - 1) };
+            // Places are those of tap x = 0, one pixel to the left.
+            walk.places[(tz * ky + ty) * lines + line].map(|(sample, offset)| (sample, offset + 1))
+        };
+        (tz, (0..lines + ky - 1).map(place))
+    })
+}
+
+/// Fills rows `((c, tap z), e)` of V with the lines of a strip and those above and below; a tap y is a shift by whole lines.
 ///
 /// # Safety
-/// As [`gather`](super::lines::gather), for rows of `p.pitch` elements that hold half of the strip's pixels and a vector.
+/// As [`gather`](super::lines::gather), for rows of `p.pitch` elements that hold half of these lines and a vector.
 #[inline(always)]
 pub(crate) unsafe fn gather<L: Lanes>(p: &Lines<'_, L::Elem>) {
     let (walk, width) = (p.walk, p.walk.count);
     let tiles = width / 2;
-    let whole = walk.lines * tiles / L::N * L::N;
+    let whole = (walk.lines + walk.taps.kernel[1] - 1) * tiles / L::N * L::N;
     let vectors = tiles.div_ceil(L::N);
     // For each vector of tiles: the lanes of two vectors of pixels at the shifts -1, 0 and 2 that lie in the line.
     let mut masks = Vec::with_capacity(6 * vectors);
@@ -165,7 +179,7 @@ pub(crate) unsafe fn gather<L: Lanes>(p: &Lines<'_, L::Elem>) {
     }
     let mut row = p.rows;
     for c in 0..p.image.channels {
-        for places in walk.places.chunks_exact(walk.lines) {
+        for (_, places) in reached(walk) {
             // SAFETY: lanes outside of the line are masked out, and their addresses only computed; a vector that is stored reaches past
             // its line by less than a vector, into the next line, which follows, or the row's end.
             unsafe {
@@ -176,9 +190,9 @@ pub(crate) unsafe fn gather<L: Lanes>(p: &Lines<'_, L::Elem>) {
                     }
                 }
                 let from = p.image.data.add(walk.sample * p.image.batch_stride + c * p.image.channel_stride);
-                for (i, place) in places.iter().enumerate() {
+                for (i, place) in places.enumerate() {
                     let to = row.add(i * tiles);
-                    let Some((sample, offset)) = *place else {
+                    let Some((sample, offset)) = place else {
                         for j in 0..vectors {
                             for e in 0..PARTS {
                                 L::zero().store(to.add(e * p.pitch + j * L::N));
@@ -186,8 +200,7 @@ pub(crate) unsafe fn gather<L: Lanes>(p: &Lines<'_, L::Elem>) {
                         }
                         continue;
                     };
-                    // Places are those of tap x = 0, one pixel to the left.
-                    let from = from.wrapping_add(sample * p.image.batch_stride).wrapping_offset(offset + 1);
+                    let from = from.wrapping_add(sample * p.image.batch_stride).wrapping_offset(offset);
                     for j in 0..vectors {
                         let m = &masks[6 * j..6 * j + 6];
                         let from = from.wrapping_add(2 * j * L::N);
@@ -216,37 +229,30 @@ pub(crate) unsafe fn gather<L: Lanes>(p: &Lines<'_, L::Elem>) {
 pub(crate) unsafe fn scatter<L: Lanes>(p: &Lines<'_, L::Elem>) {
     let (walk, width) = (p.walk, p.walk.count);
     let tiles = width / 2;
-    let rows_of_channel = walk.taps.kernel[0] * walk.taps.kernel[1];
-    for target in &walk.targets {
-        let sources = &walk.sources[target.sources.clone()];
-        for c in 0..p.image.channels {
-            // SAFETY: lanes outside of a line are masked out, and their addresses only computed.
-            unsafe {
-                let minus = L::splat(L::Elem::MINUS_ONE);
-                let offset = (walk.sample + target.sample) * p.image.batch_stride + c * p.image.channel_stride + target.offset;
-                let to = p.image.data.add(offset);
-                let rows = p.rows.add(c * rows_of_channel * PARTS * p.pitch);
-                for j in (0..tiles).step_by(L::N) {
-                    let (here, after, before) = (mask::<L>(j, 0, tiles), mask::<L>(j, 0, tiles - 1), mask::<L>(j, 1, tiles));
-                    let mut sums = [L::zero(); 6];
-                    for &(row, shift, _) in sources.iter().step_by(3) {
-                        // The first of three taps x: its row is 3 (tap z, tap y), its shift one past the line's first pixel.
-                        let line = (shift - 1) as usize / width;
-                        let from = rows.add(row / 3 * PARTS * p.pitch + line * tiles + j);
-                        for e in 0..PARTS {
-                            sums[e] = sums[e].add(L::load_masked(from.add(e * p.pitch), here));
+    let planes = walk.taps.kernel[0];
+    for (tz, places) in reached(walk) {
+        for (i, (sample, offset)) in places.enumerate().filter_map(|(i, place)| Some((i, place?))) {
+            for c in 0..p.image.channels {
+                // SAFETY: lanes outside of a line are masked out, and their addresses only computed.
+                unsafe {
+                    let minus = L::splat(L::Elem::MINUS_ONE);
+                    let first = (walk.sample + sample) * p.image.batch_stride + c * p.image.channel_stride;
+                    let to = p.image.data.add(first).offset(offset);
+                    let rows = p.rows.add((c * planes + tz) * PARTS * p.pitch + i * tiles);
+                    for j in (0..tiles).step_by(L::N) {
+                        let (here, after, before) = (mask::<L>(j, 0, tiles), mask::<L>(j, 0, tiles - 1), mask::<L>(j, 1, tiles));
+                        let from = rows.add(j);
+                        let [z0, z1, z2, z3] = std::array::from_fn(|e| L::load_masked(from.add(e * p.pitch), here));
+                        let z0_after = L::load_masked(from.wrapping_add(1), after);
+                        let z3_before = L::load_masked(from.add(3 * p.pitch).wrapping_sub(1), before);
+                        let even = z3_before.mul_add(minus, z2.mul_add(minus, z1.add(z3)));
+                        let odd = z0.mul_add(minus, z1.add(z2).add(z0_after));
+                        let (low, high) = even.zip(odd);
+                        let left = width - 2 * j;
+                        low.compress(to.add(2 * j), mask::<L>(0, 0, left), true);
+                        if left > L::N {
+                            high.compress(to.add(2 * j + L::N), mask::<L>(L::N, 0, left), true);
                         }
-                        sums[4] = sums[4].add(L::load_masked(from.wrapping_add(1), after));
-                        sums[5] = sums[5].add(L::load_masked(from.add(3 * p.pitch).wrapping_sub(1), before));
-                    }
-                    let [z0, z1, z2, z3, z0_after, z3_before] = sums;
-                    let even = z3_before.mul_add(minus, z2.mul_add(minus, z1.add(z3)));
-                    let odd = z0.mul_add(minus, z1.add(z2).add(z0_after));
-                    let (low, high) = even.zip(odd);
-                    let left = width - 2 * j;
-                    low.compress(to.add(2 * j), mask::<L>(0, 0, left), true);
-                    if left > L::N {
-                        high.compress(to.add(2 * j + L::N), mask::<L>(L::N, 0, left), true);
                     }
                 }
             }

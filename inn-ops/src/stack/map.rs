@@ -8,6 +8,7 @@ use super::product::{Packed, Source, Tables, pack};
 use super::walk::Walk;
 use super::{Ending, Weights};
 use crate::conv::kernels::Kernels;
+use crate::conv::micro::Spread;
 use crate::conv::plan::SLACK;
 use crate::conv::scratch::{Shared, with_buffer};
 use crate::cpu::CpuElement;
@@ -144,15 +145,16 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
             }
             sources.extend(self.weights.middle.iter().map(|(w, _)| Source::plain(w, hidden, hidden)));
             for part in &self.outs {
-                sources.extend(last.iter().map(|w| {
+                for w in last {
                     let rows = w.len() / hidden;
-                    match self.weights.last {
-                        Ending::Transposed(_) => Source::turned(w, rows, hidden).part_of_rows(self.rows(part)),
-                        Ending::Affine(..) => Source::plain(w, rows, hidden).part_of_rows(self.rows(part)),
-                    }
-                }));
+                    let source = match self.weights.last {
+                        Ending::Transposed(_) => Source::turned(w, rows, hidden),
+                        Ending::Affine(..) => Source::plain(w, rows, hidden),
+                    };
+                    sources.extend(self.shifts(source.part_of_rows(self.rows(part))));
+                }
             }
-            self.pack(&sources, to)
+            self.pack(&sources, self.plan.arrays(), to)
         })
     }
 
@@ -162,7 +164,9 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
         self.with_weights(|first, last| {
             let mut sources = Vec::new();
             for part in &self.ins {
-                sources.extend(first.iter().map(|w| Source::turned(w, w.len() / hidden, hidden).part_of_rows(self.rows(part))));
+                for w in first {
+                    sources.extend(self.shifts(Source::turned(w, w.len() / hidden, hidden).part_of_rows(self.rows(part))));
+                }
             }
             sources.extend(self.weights.middle.iter().map(|(w, _)| Source::turned(w, hidden, hidden)));
             for part in &self.outs {
@@ -174,13 +178,20 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
                     }
                 }));
             }
-            self.pack(&sources, to)
+            self.pack(&sources, self.plan.arrays() * self.plan.shifts(), to)
         })
     }
 
-    fn pack<'b>(&self, sources: &[Source<'_, T>], to: &'b mut [T]) -> Way<'b, T> {
+    /// The rows of a matrix whose product is a neighbourhood, by their shifts.
+    fn shifts<'b>(&self, source: Source<'b, T>) -> impl Iterator<Item = Source<'b, T>> + use<'b, T, A> {
+        let count = self.plan.shifts();
+        (0..count).map(move |shift| source.every(shift, count))
+    }
+
+    /// Packs sources, of which each part has `firsts` first ones.
+    fn pack<'b>(&self, sources: &[Source<'_, T>], firsts: usize, to: &'b mut [T]) -> Way<'b, T> {
         let mut first = pack(self.kernels, self.alone, sources, to);
-        let mut middle = first.split_off(self.ins.len() * self.plan.arrays());
+        let mut middle = first.split_off(self.ins.len() * firsts);
         let last = middle.split_off(self.plan.middle);
         Way { first, middle, last }
     }
@@ -192,10 +203,20 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
         Rows { rows: self.plan.hidden, len: vectors * self.plan.lanes, pitch: self.plan.pitch }
     }
 
-    /// Distance of the rows of an array of neighbourhoods, and of those that belong to one weight.
-    pub(super) fn edge_rows(&self) -> (usize, usize) {
-        let row = if self.plan.folded { self.plan.half } else { self.plan.pitch };
-        (row, self.plan.arrays() * row)
+    /// Distance of the rows of an array of neighbourhoods.
+    fn edge_row(&self) -> usize {
+        if self.plan.folded { self.plan.edge } else { self.plan.pitch }
+    }
+
+    /// Where array `e` of neighbourhoods starts, and the places of its rows.
+    pub(super) fn edge(&self, walk: &Walk, e: usize) -> (usize, Spread) {
+        let row = self.edge_row();
+        let rows = if self.plan.folded {
+            Spread { row: walk.count / 2, group: self.plan.shifts(), apart: PARTS * row }
+        } else {
+            Spread::even(row)
+        };
+        (e * row, rows)
     }
 
     /// Vectors of a row of neighbourhoods.
@@ -210,7 +231,7 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
     pub(super) unsafe fn gather(&self, image: Image<T>, walk: &Walk, part: &Part, rows: *mut T) {
         let kernel = if self.plan.folded { self.kernels.gather_folded } else { self.kernels.gather };
         // SAFETY: the caller's promise; the part lies within the image.
-        unsafe { kernel(&Lines { image: image.part(&part.channels), walk, rows, pitch: self.edge_rows().0 }) };
+        unsafe { kernel(&Lines { image: image.part(&part.channels), walk, rows, pitch: self.edge_row() }) };
     }
 
     /// Adds the rows of a part to an image.
@@ -220,7 +241,7 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
     pub(super) unsafe fn scatter(&self, image: Image<T>, walk: &Walk, part: &Part, rows: *mut T) {
         let kernel = if self.plan.folded { self.kernels.scatter_folded } else { self.kernels.scatter };
         // SAFETY: the caller's promise; the part lies within the image.
-        unsafe { kernel(&Lines { image: image.part(&part.channels), walk, rows, pitch: self.edge_rows().0 }) };
+        unsafe { kernel(&Lines { image: image.part(&part.channels), walk, rows, pitch: self.edge_row() }) };
     }
 
     /// The hidden arrays of a strip, and where products find or leave them: as they are, or folded into `m`.
@@ -228,12 +249,28 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
         if self.plan.folded { fold::halves(self.plan, at.len / 2, x, m).folded().to_vec() } else { vec![(x, self.plan.pitch)] }
     }
 
+    /// Zeros what the last vectors of folded hidden arrays hold beyond the strip's pixels: it meets the line after them in neighbourhoods.
+    ///
+    /// # Safety
+    /// `x` is an array of hidden rows.
+    unsafe fn clear(&self, walk: &Walk, at: &Rows, x: *mut T) {
+        let (pixels, len) = (walk.pixels() / 2, at.len / 2);
+        for r in 0..at.rows {
+            for half in [0, len] {
+                // SAFETY: the caller's promise; the halves of a row are `len` elements long.
+                unsafe { std::slice::from_raw_parts_mut(x.add(r * at.pitch + half + pixels), len - pixels) }.fill(T::default());
+            }
+        }
+    }
+
     /// Folds hidden arrays, if kernels are folded.
     ///
     /// # Safety
     /// `x` and `m` are arrays of hidden rows, `m` four of them.
-    pub(super) unsafe fn fold(&self, at: &Rows, x: *mut T, m: *mut T) {
+    pub(super) unsafe fn fold(&self, walk: &Walk, at: &Rows, x: *mut T, m: *mut T) {
         if self.plan.folded {
+            // SAFETY: the caller's promise.
+            unsafe { self.clear(walk, at, x) };
             T::with(self.level, Fold(fold::halves(self.plan, at.len / 2, x, m)));
         }
     }
@@ -242,28 +279,48 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
     ///
     /// # Safety
     /// As [`times`](Packed::times).
-    pub(super) unsafe fn to_hidden(&self, way: &[Packed<'_, T>], at: &Rows, edge: *const T, (x, m): (*mut T, *mut T), add: bool) {
-        let (row, apart) = self.edge_rows();
+    pub(super) unsafe fn to_hidden(
+        &self,
+        way: &[Packed<'_, T>],
+        walk: &Walk,
+        at: &Rows,
+        edge: *const T,
+        (x, m): (*mut T, *mut T),
+        add: bool,
+    ) {
         let vectors = self.edge_vectors(at);
         for (e, w) in way.iter().enumerate() {
             // SAFETY: the caller's promise.
             unsafe {
                 let to = if self.plan.folded { (fold::halves(self.plan, 0, x, m).part(e), self.plan.half) } else { (x, self.plan.pitch) };
-                w.times(self.kernels, &self.tables, (edge.add(e * row), apart), vectors, to, add);
+                let (start, rows) = self.edge(walk, e);
+                w.times(self.kernels, &self.tables, (edge.add(start), rows), vectors, to, add);
             }
         }
     }
 
-    /// Rows of neighbourhoods from hidden arrays that [`fold`](Self::fold) has folded.
+    /// Rows of neighbourhoods from hidden arrays that [`fold`](Self::fold) has folded. Rows that are one another, shifted by lines, are added
+    /// up.
     ///
     /// # Safety
     /// As [`times`](Packed::times).
-    pub(super) unsafe fn from_hidden(&self, way: &[Packed<'_, T>], at: &Rows, (x, m): (*mut T, *mut T), edge: *mut T) {
-        let (row, apart) = self.edge_rows();
-        let vectors = self.edge_vectors(at);
-        for (e, (w, (from, from_row))) in way.iter().zip(self.arrays(at, x, m)).enumerate() {
+    pub(super) unsafe fn from_hidden(&self, way: &[Packed<'_, T>], walk: &Walk, at: &Rows, (x, m): (*mut T, *mut T), edge: *mut T) {
+        let (vectors, row, known) = (self.edge_vectors(at), self.edge_row(), walk.pixels() / 2);
+        for (e, (w, (from, from_row))) in way.chunks(self.plan.shifts()).zip(self.arrays(at, x, m)).enumerate() {
+            let (start, rows) = self.edge(walk, e);
+            let (shift, apart) = if self.plan.folded { (rows.row, rows.apart) } else { (0, row) };
             // SAFETY: the caller's promise.
-            unsafe { w.times(self.kernels, &self.tables, (from, from_row), vectors, (edge.add(e * row), apart), false) };
+            unsafe {
+                if self.plan.folded {
+                    for r in 0..w[0].rows() {
+                        std::slice::from_raw_parts_mut(edge.add(start + r * apart + known), row - known).fill(T::default());
+                    }
+                }
+                for (i, w) in w.iter().enumerate() {
+                    let to = (edge.add(start + i * shift), apart);
+                    w.times(self.kernels, &self.tables, (from, Spread::even(from_row)), vectors, to, i > 0);
+                }
+            }
         }
     }
 
@@ -271,9 +328,11 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
     ///
     /// # Safety
     /// As [`fold`](Self::fold).
-    pub(super) unsafe fn unfold(&self, at: &Rows, x: *mut T, m: *mut T) {
+    pub(super) unsafe fn unfold(&self, walk: &Walk, at: &Rows, x: *mut T, m: *mut T) {
         if self.plan.folded {
             T::with(self.level, Unfold(fold::halves(self.plan, at.len / 2, x, m)));
+            // SAFETY: the caller's promise.
+            unsafe { self.clear(walk, at, x) };
         }
     }
 
@@ -297,12 +356,12 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
         unsafe {
             for (i, (part, w)) in self.ins.iter().zip(way.first.chunks(self.plan.arrays())).enumerate() {
                 self.gather(inputs[part.image], walk, part, edge);
-                self.to_hidden(w, &at, edge, (y(0), m), i > 0);
+                self.to_hidden(w, walk, &at, edge, (y(0), m), i > 0);
             }
-            self.unfold(&at, y(0), m);
+            self.unfold(walk, &at, y(0), m);
             T::with(level, Activate { at, y: y(0), x, bias: Some(weights.first.1.as_ptr()), skip: false, rho });
             for (i, ((_, bias), w)) in weights.middle.iter().zip(&way.middle).enumerate() {
-                w.times(self.kernels, &self.tables, (x, self.plan.pitch), vectors, (y(i + 1), self.plan.pitch), false);
+                w.times(self.kernels, &self.tables, (x, Spread::even(self.plan.pitch)), vectors, (y(i + 1), self.plan.pitch), false);
                 T::with(level, Activate { at, y: y(i + 1), x, bias: Some(bias.as_ptr()), skip: weights.skip, rho });
             }
         }
@@ -316,9 +375,9 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
         let at = self.hidden_rows(walk);
         // SAFETY: the caller's promise.
         unsafe {
-            self.fold(&at, x, m);
-            for (part, w) in self.outs.iter().zip(way.last.chunks(self.plan.arrays())) {
-                self.from_hidden(w, &at, (x, m), edge);
+            self.fold(walk, &at, x, m);
+            for (part, w) in self.outs.iter().zip(way.last.chunks(self.plan.arrays() * self.plan.shifts())) {
+                self.from_hidden(w, walk, &at, (x, m), edge);
                 if let Ending::Affine(_, bias) = self.weights.last {
                     let at = Rows { rows: part.rows.len(), ..at };
                     T::with(self.level, AddBias { at, y: edge, bias: bias[part.rows.clone()].as_ptr() });

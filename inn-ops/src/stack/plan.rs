@@ -76,6 +76,8 @@ pub(crate) struct Plan {
     /// Whether both kernels are folded, see [`fold`](super::fold), and the distance of rows with half of the pixels.
     pub(super) folded: bool,
     pub(super) half: usize,
+    /// Distance of folded rows of neighbourhoods, which hold the lines above and below too.
+    pub(super) edge: usize,
     cut: Cut,
     /// Pieces of a sample, or 0 where pieces are whole samples or groups of them.
     parts: usize,
@@ -89,6 +91,8 @@ pub(crate) struct Plan {
 enum Cut {
     /// One of as many parts of a line.
     Line(usize),
+    /// One of as many groups of lines of a plane.
+    Plane(usize),
     /// One of as many groups of lines of a sample.
     Sample(usize),
     /// One of as many groups of samples.
@@ -118,7 +122,12 @@ impl Plan {
         let limit = if rows > MANY_ROWS { MANY_ROWS_PIXELS } else { STRIP_PIXELS };
         let most = (STRIP_BYTES / (bytes * hidden)).clamp(LEAST_PIXELS, limit);
         let (lines, width) = (extents[0] * extents[1], extents[2]);
-        let cut = if width > most {
+        let three = first.kernel[2] == 3 && first.padding[2] == 1 && last == first;
+        // Half a line has to fill a vector, or folding costs more than it saves.
+        let folded = three && width.is_multiple_of(2) && width >= 2 * lanes && width <= most;
+        let cut = if folded {
+            Cut::Plane(extents[1].div_ceil(most / width))
+        } else if width > most {
             Cut::Line(width.div_ceil(most))
         } else if lines * width > most {
             Cut::Sample(lines.div_ceil(most / width))
@@ -127,17 +136,17 @@ impl Plan {
         };
         let longest = match cut {
             Cut::Line(parts) => width.div_ceil(parts),
+            Cut::Plane(parts) => extents[1].div_ceil(parts) * width,
             Cut::Sample(parts) => lines.div_ceil(parts) * width,
             Cut::Batch(parts) => batch.div_ceil(parts) * lines * width,
         };
         // The last vector of a line may reach past it. An odd number of vectors spreads the rows over the cache.
-        let vectors = longest.div_ceil(lanes) + 1;
-        let pitch = (vectors + (vectors + 1) % 2) * lanes;
-        let three = first.kernel[2] == 3 && first.padding[2] == 1 && last == first;
-        // Half a line has to fill a vector, or folding costs more than it saves.
-        let folded = three && width.is_multiple_of(2) && width >= 2 * lanes && !matches!(cut, Cut::Line(_));
-        let vectors = (longest / 2).div_ceil(lanes) + 1;
-        let half = (vectors + (vectors + 1) % 2) * lanes;
+        let odd = |elements: usize| {
+            let vectors = elements.div_ceil(lanes) + 1;
+            (vectors + (vectors + 1) % 2) * lanes
+        };
+        let pitch = odd(longest);
+        let (half, edge) = (odd(longest / 2), odd(longest / 2 + (first.kernel[1] - 1) * width / 2));
         let mut plan = Self {
             batch,
             extents,
@@ -153,6 +162,7 @@ impl Plan {
             pitch,
             folded,
             half,
+            edge,
             cut,
             parts: 0,
             pieces: 0,
@@ -212,9 +222,15 @@ impl Plan {
         if self.folded { rows / 3 * PARTS } else { rows }
     }
 
+    /// Rows of an array of neighbourhoods that are one, shifted by lines.
+    pub(super) fn shifts(&self) -> usize {
+        if self.folded { self.first.kernel[1] } else { 1 }
+    }
+
     /// Elements of the array for neighbourhoods.
     pub(super) fn edge_len(&self) -> usize {
-        if self.folded { self.unfolded(self.edge_rows().next_multiple_of(3)) * self.half } else { self.edge_rows() * self.pitch }
+        let rows = self.edge_rows();
+        if self.folded { rows.div_ceil(self.first.count()) * self.first.kernel[0] * PARTS * self.edge } else { rows * self.pitch }
     }
 
     /// Rows of the array for neighbourhoods.
@@ -234,6 +250,7 @@ impl Plan {
     pub(super) fn strips(&self) -> usize {
         match self.cut {
             Cut::Line(parts) => self.batch * self.extents[0] * self.extents[1] * parts,
+            Cut::Plane(parts) => self.batch * self.extents[0] * parts,
             Cut::Sample(parts) => self.batch * parts,
             Cut::Batch(parts) => parts,
         }
@@ -246,6 +263,11 @@ impl Plan {
             Cut::Line(parts) => {
                 let line = index / parts;
                 Strip { lines: line..line + 1, x: split(width, parts, index % parts) }
+            }
+            Cut::Plane(parts) => {
+                let height = self.extents[1];
+                let (plane, within) = (index / parts, split(height, parts, index % parts));
+                Strip { lines: plane * height + within.start..plane * height + within.end, x: 0..width }
             }
             Cut::Sample(parts) => {
                 let (sample, within) = (index / parts, split(lines, parts, index % parts));

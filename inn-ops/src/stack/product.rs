@@ -2,7 +2,7 @@
 
 use super::plan::Plan;
 use crate::conv::kernels::Kernels;
-use crate::conv::micro::Product;
+use crate::conv::micro::{Product, Spread};
 use crate::conv::outer::{Outer, Run, Turn};
 use crate::conv::plan::split;
 use crate::pool;
@@ -67,6 +67,13 @@ impl<'a, T> Source<'a, T> {
     }
 }
 
+impl<'a, T> Source<'a, T> {
+    /// Every `step`th of its rows, from `first` on.
+    pub(super) fn every(self, first: usize, step: usize) -> Self {
+        Self { from: &self.from[first * self.row..], rows: (self.rows - first).div_ceil(step), row: self.row * step, ..self }
+    }
+}
+
 /// Packs matrices one after the other; `to` has an element for each of theirs.
 pub(super) fn pack<'a, T: Element>(kernels: &Kernels<T>, alone: bool, sources: &[Source<'_, T>], to: &'a mut [T]) -> Vec<Packed<'a, T>> {
     let mut rest = &mut *to;
@@ -126,7 +133,12 @@ fn fill<T: Element>(kernels: &Kernels<T>, to: &mut [T], range: Range<usize>, s: 
 }
 
 impl<T: Element> Packed<'_, T> {
-    /// `to = A b`, or `to += A b` with `add`, for the first `vectors` vectors of the rows of `b`. Arrays come with the distance of their rows.
+    /// Rows of the matrix.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// `to = A b`, or `to += A b` with `add`, for the first `vectors` vectors of the rows of `b`. Arrays come with the places of their rows.
     ///
     /// # Safety
     /// `b` and `to` must have as many rows of as many vectors as A has columns and rows, and nothing else may access `to` meanwhile.
@@ -134,7 +146,7 @@ impl<T: Element> Packed<'_, T> {
         &self,
         kernels: &Kernels<T>,
         tables: &Tables,
-        (b, b_row): (*const T, usize),
+        (b, b_rows): (*const T, Spread),
         vectors: usize,
         (to, to_row): (*mut T, usize),
         add: bool,
@@ -154,7 +166,7 @@ impl<T: Element> Packed<'_, T> {
                         a: self.data.as_ptr().add(range.start * self.columns),
                         columns: self.columns,
                         b: b.add(v * lanes),
-                        b_row,
+                        b_rows,
                         vectors: count,
                         to: to.add(range.start * to_row + v * lanes),
                         to_row,
@@ -200,7 +212,7 @@ pub(super) unsafe fn turn<T: Element>(kernels: &Kernels<T>, (from, row): (*const
 pub(super) unsafe fn outer<T: Element>(
     kernels: &Kernels<T>,
     tables: &Tables,
-    (a, a_row, rows): (*const T, usize, usize),
+    (a, a_rows, rows): (*const T, Spread, usize),
     (b, width): (*const T, usize),
     pixels: usize,
     (to, to_row): (*mut T, usize),
@@ -210,16 +222,17 @@ pub(super) unsafe fn outer<T: Element>(
     let blocks = rows.div_ceil(kernels.outer.len());
     let tile = if rows > kernels.outer.len() { tables.tile } else { groups };
     let places: [usize; 64] = std::array::from_fn(|g| g * pixels * lanes);
-    let a_off: [usize; MAX_LANES] = std::array::from_fn(|m| m * a_row);
     let mut j = 0;
     while j < groups {
         let count = tile.min(groups - j).min(places.len());
         for block in 0..blocks {
             let range = split(rows, blocks, block);
+            let first = a_rows.at(range.start);
+            let a_off: [usize; MAX_LANES] = std::array::from_fn(|m| a_rows.at(range.start + m) - first);
             // SAFETY: the caller's promise.
             unsafe {
                 let outer = Outer {
-                    a: a.add(range.start * a_row),
+                    a: a.add(first),
                     a_off: &a_off[..range.len()],
                     b: b.add(j * pixels * lanes),
                     b_off: &places[..count],
