@@ -22,6 +22,8 @@ const MANY_ROWS: usize = 256;
 const MANY_ROWS_PIXELS: usize = 144;
 /// Pixels of a strip at most: longer ones save nothing more.
 const STRIP_PIXELS: usize = 144;
+/// Pixels of a strip of folded kernels at most: the longer, the fewer of its lines are reached by others too.
+const FOLDED_PIXELS: usize = 576;
 /// Pixels of a strip at least, where there are as many.
 const LEAST_PIXELS: usize = 48;
 /// Pieces of a call, if it is large enough.
@@ -120,13 +122,15 @@ impl Plan {
         let hidden = shape.hidden();
         let rows = (shape.x.channels() * first.count()).max(shape.outputs * last.count());
         let limit = if rows > MANY_ROWS { MANY_ROWS_PIXELS } else { STRIP_PIXELS };
-        let most = (STRIP_BYTES / (bytes * hidden)).clamp(LEAST_PIXELS, limit);
+        let room = STRIP_BYTES / (bytes * hidden);
+        let most = room.clamp(LEAST_PIXELS, limit);
         let (lines, width) = (extents[0] * extents[1], extents[2]);
         let three = first.kernel[2] == 3 && first.padding[2] == 1 && last == first;
         // Half a line has to fill a vector, or folding costs more than it saves.
-        let folded = three && width.is_multiple_of(2) && width >= 2 * lanes && width <= most;
+        let long = room.clamp(LEAST_PIXELS, FOLDED_PIXELS);
+        let folded = three && width.is_multiple_of(2) && width >= 2 * lanes && width <= long;
         let cut = if folded {
-            Cut::Plane(extents[1].div_ceil(most / width))
+            Cut::Plane(extents[1].div_ceil(long / width))
         } else if width > most {
             Cut::Line(width.div_ceil(most))
         } else if lines * width > most {
