@@ -9,7 +9,8 @@ use inn_layers::hint::{ConditionalHint, HintCoupling};
 use inn_layers::hyperbolic::{HyperbolicStep, SqueezeLanes};
 use inn_layers::lanes::{BasicCoupling, GinCoupling, IrimCoupling};
 use inn_layers::{ActNorm, AffineLayer, Conv1x1, Householder, LearnableSqueeze};
-use inn_networks::{ConditionalGlow, Glow, Hyperbolic};
+use inn_networks::conditional_hint::{ConditionalHintNetwork, MultiscaleConditionalHint};
+use inn_networks::{ConditionalGlow, Glow, Hyperbolic, IrimLoop, MultiscaleHint, SummarizedGlow};
 
 macro_rules! any {
     ($($variant:ident($layer:ty)),+ $(,)?) => {
@@ -47,6 +48,11 @@ any! {
     Glow(Glow),
     ConditionalGlow(ConditionalGlow),
     HyperbolicNet(Hyperbolic),
+    Hints(MultiscaleHint),
+    Pair(ConditionalHintNetwork),
+    Pairs(MultiscaleConditionalHint),
+    Summarized(SummarizedGlow),
+    Loop(IrimLoop),
 }
 
 impl Invertible for Any {

@@ -11,9 +11,8 @@ use inn_layers::hyperbolic::{Resize, SqueezeLanes, hyperbolic_step};
 use inn_layers::lanes::{LaneConfig, basic_coupling, gin_coupling, irim_coupling};
 use inn_layers::permute::Permute;
 use inn_layers::{ActNorm, AffineLayer, Conv1x1, Householder, LearnableSqueeze};
-use inn_networks::hyperbolic::HyperbolicLayerConfig;
-use inn_networks::{ConditionalGlowConfig, GlowConfig, HyperbolicConfig, PyramidConfig};
-use inn_ops::{Activation, ScaleMap};
+use inn_linop::Matrix;
+use inn_ops::{Activation, Cpu, ScaleMap};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -24,29 +23,31 @@ pub const KINDS: usize = 20;
 pub struct Draw {
     rng: ChaCha8Rng,
     /// Takes what was drawn whether it fits or not.
-    wild: bool,
+    pub wild: bool,
     draws: usize,
     /// Shapes of the conditions that the layers so far read.
     pub conditions: Vec<Shape>,
+    /// The operator that the network applies.
+    pub operator: Option<Matrix<Cpu<f64>>>,
     /// How often each kind was drawn.
     pub drawn: [usize; KINDS],
 }
 
 impl Draw {
     pub fn new(seed: u64, wild: bool) -> Self {
-        Self { rng: ChaCha8Rng::seed_from_u64(seed), wild, draws: 0, conditions: Vec::new(), drawn: [0; KINDS] }
+        Self { rng: ChaCha8Rng::seed_from_u64(seed), wild, draws: 0, conditions: Vec::new(), operator: None, drawn: [0; KINDS] }
     }
 
     /// A number of `low..=high`.
-    fn int(&mut self, low: usize, high: usize) -> usize {
+    pub fn int(&mut self, low: usize, high: usize) -> usize {
         self.rng.random_range(low..=high)
     }
 
-    fn one_in(&mut self, n: usize) -> bool {
+    pub fn one_in(&mut self, n: usize) -> bool {
         self.int(1, n) == 1
     }
 
-    fn pick<T: Clone>(&mut self, of: &[T]) -> T {
+    pub fn pick<T: Clone>(&mut self, of: &[T]) -> T {
         of[self.int(0, of.len() - 1)].clone()
     }
 
@@ -63,15 +64,15 @@ impl Draw {
     }
 
     /// Smooth, so that the Taylor test has no kinks to meet.
-    fn activation(&mut self) -> Activation {
+    pub fn activation(&mut self) -> Activation {
         self.pick(&[Activation::Sigmoid { low: -1.0, high: 1.0 }, Activation::Tanh, Activation::Silu, Activation::Softplus])
     }
 
-    fn scale(&mut self) -> ScaleMap {
+    pub fn scale(&mut self) -> ScaleMap {
         self.pick(&[ScaleMap::default(), ScaleMap::Sigmoid { low: 0.5, high: 1.0 }, ScaleMap::ExpClamp { clamp: 1.0 }])
     }
 
-    fn net(&mut self) -> NetConfig {
+    pub fn net(&mut self) -> NetConfig {
         // Deep compositions of sharp layers are ill-conditioned, and round trips then show that instead of defects.
         let (hidden, activation, last_gain) = (self.int(1, 4), self.activation(), 0.5);
         match self.int(0, 3) {
@@ -89,22 +90,22 @@ impl Draw {
         }
     }
 
-    fn permute(&mut self) -> Permute {
+    pub fn permute(&mut self) -> Permute {
         self.pick(&[Permute::None, Permute::Lower, Permute::Both, Permute::Full])
     }
 
-    fn squeeze(&mut self) -> Squeeze {
+    pub fn squeeze(&mut self) -> Squeeze {
         let wavelet = |name: &str| Squeeze::Wavelet(name.parse().unwrap());
         let all =
             [Squeeze::Checkerboard, Squeeze::Patch, Squeeze::Column, Squeeze::Haar, wavelet("db2"), wavelet("coif2"), wavelet("sym4")];
         self.pick(&all)
     }
 
-    fn block(&mut self) -> SymmetricConfig {
+    pub fn block(&mut self) -> SymmetricConfig {
         SymmetricConfig { hidden: Some(self.int(1, 4)), alpha: 0.4, activation: self.activation(), ..SymmetricConfig::default() }
     }
 
-    fn step(&mut self) -> StepConfig {
+    pub fn step(&mut self) -> StepConfig {
         StepConfig { net: self.net(), scale: self.scale(), reflections: Some(self.int(1, 4)) }
     }
 
@@ -224,7 +225,7 @@ impl Draw {
         Ok(Some((layer, shape)))
     }
 
-    fn hint(&mut self) -> HintConfig {
+    pub fn hint(&mut self) -> HintConfig {
         let (net, scale, permute) = (self.net(), self.scale(), self.permute());
         HintConfig { net, scale, permute, shared: self.one_in(2), leaf: self.int(1, 4), reflections: self.int(1, 3) }
     }
@@ -302,49 +303,5 @@ impl Draw {
         let shape = self.shape();
         let (layer, after) = self.chain(scope, shape, 2)?;
         Ok(if self.one_in(3) { (Any::Reversed(Box::new(Reversed(layer))), after) } else { (layer, shape) })
-    }
-
-    /// A flow with random settings, and a shape that it takes.
-    pub fn glow(&mut self) -> (GlowConfig, Shape) {
-        let rank = self.int(0, 3);
-        let levels = self.int(1, 2);
-        let squeeze = (rank > 0 && !self.one_in(4)).then(|| self.squeeze());
-        let odd = self.pick(&[Odd::Refuse, Odd::Carry]);
-        let channels = self.int(if squeeze.is_some() && !self.wild { 1 } else { 2 }, [9, 3, 2, 1][rank].max(2));
-        let split = squeeze.is_some() && self.one_in(2);
-        let config = GlowConfig { channels, rank, levels, steps: self.int(1, 2), squeeze, odd, split, step: self.step() };
-        let unit = if squeeze.is_some() { 1 << levels } else { 1 };
-        let extents: Vec<usize> = (0..rank)
-            .map(|axis| match odd {
-                _ if self.wild => self.int(1, 5),
-                Odd::Refuse => unit * self.int(1, if axis == 0 { 2 } else { 1 }),
-                Odd::Carry => unit + self.int(0, 1),
-            })
-            .collect();
-        (config, Shape::new(self.int(1, 2), channels, &extents).unwrap())
-    }
-
-    /// A conditional flow with random settings, with the shapes that it takes.
-    pub fn conditional(&mut self) -> (ConditionalGlowConfig, Shape) {
-        let (flow, shape) = self.glow();
-        let channels = self.int(1, 3);
-        let condition = PyramidConfig { channels, net: self.one_in(2).then(|| self.net()), features: self.int(1, 3) };
-        self.conditions = vec![shape.with_channels(channels)];
-        (ConditionalGlowConfig { flow, condition }, shape)
-    }
-
-    /// A leapfrog network with random settings, and a shape that it takes.
-    pub fn hyperbolic(&mut self) -> (HyperbolicConfig, Shape) {
-        let rank = self.int(1, 3);
-        let mut layers = vec![HyperbolicLayerConfig::default(); self.int(1, 3)];
-        let channels = self.int(1, 3);
-        if self.one_in(2) {
-            layers.push(HyperbolicLayerConfig { resize: Resize::Coarsen, hidden: Some(self.int(1, 3)) });
-            layers.push(HyperbolicLayerConfig { resize: self.pick(&[Resize::Keep, Resize::Refine]), hidden: None });
-        }
-        let extents: Vec<usize> =
-            (0..rank).map(|_| if self.wild { self.int(1, 4) } else { 2 * self.int(1, [2, 2, 1][rank - 1]) }).collect();
-        let config = HyperbolicConfig { channels, rank, layers, block: self.block() };
-        (config, Shape::new(self.int(1, 2), 2 * channels, &extents).unwrap())
     }
 }

@@ -5,4 +5,5 @@ mod any;
 mod awkward;
 mod defects;
 mod draw;
+mod networks;
 mod random;

@@ -4,7 +4,8 @@
 use crate::any::Any;
 use crate::draw::{Draw, KINDS};
 use inn_core::verify::Verify;
-use inn_core::{Architecture, Error, Given, Layout, Result, Scope, Shape, Tensor};
+use inn_core::{Architecture, Error, Given, Layout, LinearOperator, Result, Scope, Shape, Tensor};
+use inn_linop::Matrix;
 use inn_networks::files::{self, Metadata};
 use inn_ops::Cpu;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,6 +21,7 @@ struct Plan {
     network: Any,
     shape: Shape,
     conditions: Vec<Shape>,
+    operator: Option<Matrix<Cpu<f64>>>,
     drawn: [usize; KINDS],
 }
 
@@ -28,16 +30,21 @@ impl Recipe {
         Draw::new(self.seed, self.wild)
     }
 
-    /// Networks by their settings one time of four each, else layers.
+    /// Networks by their settings half of the time, else layers.
     fn plan(&self, scope: &mut Scope<'_>) -> Result<Plan> {
         let mut draw = self.draw();
-        let (network, shape) = match self.seed % 6 {
+        let (network, shape) = match self.seed % 16 {
             0 => draw.glow().build(scope, Any::Glow)?,
             1 => draw.conditional().build(scope, Any::ConditionalGlow)?,
             2 => draw.hyperbolic().build(scope, Any::HyperbolicNet)?,
+            3 => draw.hints().build(scope, Any::Hints)?,
+            4 => draw.pair().build(scope, Any::Pair)?,
+            5 => draw.pairs().build(scope, Any::Pairs)?,
+            6 => draw.summarized().build(scope, Any::Summarized)?,
+            7 => draw.solver().build(scope, Any::Loop)?,
             _ => draw.composition(scope)?,
         };
-        Ok(Plan { network, shape, conditions: draw.conditions, drawn: draw.drawn })
+        Ok(Plan { network, shape, conditions: draw.conditions, operator: draw.operator, drawn: draw.drawn })
     }
 }
 
@@ -66,13 +73,14 @@ fn values(shape: Shape) -> Tensor<Cpu<f64>> {
 }
 
 /// Saves a network that has seen data and loads it: the same settings, parameters and map, bit by bit.
-fn comes_back<A: Architecture + PartialEq>(config: &A, shape: Shape, conditions: &[Shape]) -> Result<()> {
+fn comes_back<A: Architecture + PartialEq>(config: &A, plan: &Plan) -> Result<()> {
+    let shape = plan.shape;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("network.safetensors");
     let cpu = Cpu::poisoned();
     let mut model = config.model(&cpu, 7)?;
-    let conditions: Vec<_> = conditions.iter().map(|&c| values(c)).collect();
-    let given = Given::conditions(&conditions);
+    let conditions: Vec<_> = plan.conditions.iter().map(|&c| values(c)).collect();
+    let given = Given { operator: plan.operator.as_ref().map(|a| a as &dyn LinearOperator<_>), ..Given::conditions(&conditions) };
     model.initialize(values(shape), given)?;
     files::save(&path, config, &model, &Metadata::default())?;
     let restored = files::load::<A, _>(&path, &cpu)?;
@@ -87,12 +95,20 @@ fn comes_back<A: Architecture + PartialEq>(config: &A, shape: Shape, conditions:
 /// The harness and the file, for one seed; the message of what went wrong.
 fn examine(recipe: &Recipe) -> Result<Plan> {
     let (plan, layout) = Layout::build(|scope| recipe.plan(scope))?;
-    Verify::new(Cpu::<f64>::poisoned()).conditions(&plan.conditions).layer(&plan.network, &layout, plan.shape)?.check()?;
-    comes_back(recipe, plan.shape, &plan.conditions)?;
-    match recipe.seed % 6 {
-        0 => comes_back(&recipe.draw().glow().0, plan.shape, &[])?,
-        1 => comes_back(&recipe.draw().conditional().0, plan.shape, &plan.conditions)?,
-        2 => comes_back(&recipe.draw().hyperbolic().0, plan.shape, &[])?,
+    let verify = Verify::new(Cpu::<f64>::poisoned()).conditions(&plan.conditions);
+    let verify = plan.operator.iter().fold(verify, |verify, operator| verify.with_operator(operator));
+    verify.layer(&plan.network, &layout, plan.shape)?.check()?;
+    comes_back(recipe, &plan)?;
+    let mut draw = recipe.draw();
+    match recipe.seed % 16 {
+        0 => comes_back(&draw.glow().0, &plan)?,
+        1 => comes_back(&draw.conditional().0, &plan)?,
+        2 => comes_back(&draw.hyperbolic().0, &plan)?,
+        3 => comes_back(&draw.hints().0, &plan)?,
+        4 => comes_back(&draw.pair().0, &plan)?,
+        5 => comes_back(&draw.pairs().0, &plan)?,
+        6 => comes_back(&draw.summarized().0, &plan)?,
+        7 => comes_back(&draw.solver().0, &plan)?,
         _ => {}
     }
     Ok(plan)
