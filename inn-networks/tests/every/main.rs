@@ -5,5 +5,6 @@ mod any;
 mod awkward;
 mod defects;
 mod draw;
+mod gradients;
 mod networks;
 mod random;
