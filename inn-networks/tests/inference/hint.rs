@@ -27,13 +27,21 @@ fn multiscale_hint_in_every_dimension() {
     check(&multiscale(5, 2, None, true), &plain(), Shape::new(2, 5, &[3, 2]).unwrap());
 }
 
+fn ramp(shape: Shape, step: usize) -> Tensor<Cpu<f64>> {
+    let values: Vec<f64> = (0..shape.len()).map(|i| ((i * step % 101) as f64) / 50.0 - 1.0).collect();
+    Tensor::from_f64(&Cpu::new(), shape, &values).unwrap()
+}
+
+/// A model whose activation normalizations differ from lane to lane.
+fn initialized<A: Architecture>(config: &A, shape: Shape) -> Model<A::Network, Cpu<f64>> {
+    let mut model = config.model(&Cpu::new(), 2).unwrap();
+    model.initialize(ramp(shape, 17), Given::default()).unwrap();
+    model
+}
+
 /// The second lane of the network at [x; y] is its lane at y, whatever x is.
 fn lane_agrees<L: Invertible, M: Invertible>(model: &Model<L, Cpu<f64>>, lane: &M, shape: Shape) {
     let cpu = Cpu::<f64>::new();
-    let ramp = |shape: Shape, step: usize| {
-        let values: Vec<f64> = (0..shape.len()).map(|i| ((i * step % 101) as f64) / 50.0 - 1.0).collect();
-        Tensor::from_f64(&cpu, shape, &values).unwrap()
-    };
     let channels = shape.channels();
     let y = ramp(shape, 37);
     let alone = Call::new(lane, model.params(), Given::default()).forward(y.duplicate().unwrap()).unwrap().state.to_f64().unwrap();
@@ -49,19 +57,17 @@ fn lane_agrees<L: Invertible, M: Invertible>(model: &Model<L, Cpu<f64>>, lane: &
 
 #[test]
 fn conditional_hint_and_its_lane() {
-    let cpu = Cpu::<f64>::new();
     for (channels, spatial) in [(3, &[][..]), (2, &[4, 3])] {
         let config = ConditionalHintConfig { channels, rank: spatial.len(), depth: 2, hint: hint() };
         let shape = Shape::new(2, channels, spatial).unwrap();
         check(&config, &plain(), shape.with_channels(2 * channels));
-        let model = config.model(&cpu, 2).unwrap();
+        let model = initialized(&config, shape.with_channels(2 * channels));
         lane_agrees(&model, &lane(model.layer()), shape);
     }
 }
 
 #[test]
 fn multiscale_conditional_hint_and_its_lane() {
-    let cpu = Cpu::<f64>::new();
     for (channels, spatial, squeeze, split) in [
         (1, &[4, 8][..], Some(Squeeze::Checkerboard), true),
         (3, &[8], Some(Squeeze::Haar), true),
@@ -72,7 +78,7 @@ fn multiscale_conditional_hint_and_its_lane() {
         let config = MultiscaleConditionalHintConfig { channels, rank, levels: 2, steps: 1, squeeze, split, hint };
         let shape = Shape::new(2, channels, spatial).unwrap();
         check(&config, &plain(), shape.with_channels(2 * channels));
-        let model = config.model(&cpu, 2).unwrap();
+        let model = initialized(&config, shape.with_channels(2 * channels));
         lane_agrees(&model, &multiscale_lane(model.layer()), shape);
     }
 }
