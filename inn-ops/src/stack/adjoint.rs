@@ -234,7 +234,7 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
                     for (rows, w) in common.ins.iter().zip(way.first.chunks(arrays * plan.shifts())) {
                         common.gather(inputs[rows.image], &walks.first, rows, edge);
                         outer_all(&walks.first, rows.rows.len(), part.add(plan.unfolded(rows.rows.start) * wide));
-                        common.from_hidden(w, &walks.first, &at, (g, m), edge);
+                        common.to_edge(w, &walks.first, &at, (g, m), edge);
                         common.scatter(gx[rows.image], &walks.first, rows, edge);
                     }
                 }

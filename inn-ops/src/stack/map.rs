@@ -304,7 +304,7 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
     ///
     /// # Safety
     /// As [`times`](Packed::times).
-    pub(super) unsafe fn from_hidden(&self, way: &[Packed<'_, T>], walk: &Walk, at: &Rows, (x, m): (*mut T, *mut T), edge: *mut T) {
+    pub(super) unsafe fn to_edge(&self, way: &[Packed<'_, T>], walk: &Walk, at: &Rows, (x, m): (*mut T, *mut T), edge: *mut T) {
         let (vectors, row, known) = (self.edge_vectors(at), self.edge_row(), walk.pixels() / 2);
         for (e, (w, (from, from_row))) in way.chunks(self.plan.shifts()).zip(self.arrays(at, x, m)).enumerate() {
             let (start, rows) = self.edge(walk, e);
@@ -377,7 +377,7 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
         unsafe {
             self.fold(walk, &at, x, m);
             for (part, w) in self.outs.iter().zip(way.last.chunks(self.plan.arrays() * self.plan.shifts())) {
-                self.from_hidden(w, walk, &at, (x, m), edge);
+                self.to_edge(w, walk, &at, (x, m), edge);
                 if let Ending::Affine(_, bias) = self.weights.last {
                     let at = Rows { rows: part.rows.len(), ..at };
                     T::with(self.level, AddBias { at, y: edge, bias: bias[part.rows.clone()].as_ptr() });
