@@ -128,7 +128,7 @@ impl Plan {
         let three = first.kernel[2] == 3 && first.padding[2] == 1 && last == first;
         // Half a line has to fill a vector, or folding costs more than it saves.
         let long = room.clamp(LEAST_PIXELS, FOLDED_PIXELS);
-        let folded = three && width.is_multiple_of(2) && width >= 2 * lanes && width <= long;
+        let folded = three && width.is_multiple_of(2) && width >= lanes && width <= long;
         let cut = if folded {
             Cut::Plane(extents[1].div_ceil(long / width))
         } else if width > most {
