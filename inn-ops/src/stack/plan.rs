@@ -126,9 +126,10 @@ impl Plan {
         let most = room.clamp(LEAST_PIXELS, limit);
         let (lines, width) = (extents[0] * extents[1], extents[2]);
         let three = first.kernel[2] == 3 && first.padding[2] == 1 && last == first;
-        // Half a line has to fill a vector, or folding costs more than it saves.
+        // Half a line has to fill half a vector, or a quarter where there is much to save, or folding costs more than it saves.
+        let short = if rows > MANY_ROWS { lanes / 2 } else { lanes };
         let long = room.clamp(LEAST_PIXELS, FOLDED_PIXELS);
-        let folded = three && width.is_multiple_of(2) && width >= lanes && width <= long;
+        let folded = three && width.is_multiple_of(2) && width >= short.max(2) && width <= long;
         let cut = if folded {
             Cut::Plane(extents[1].div_ceil(long / width))
         } else if width > most {
