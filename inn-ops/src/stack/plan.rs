@@ -179,8 +179,15 @@ impl Plan {
             Cut::Batch(_) => (0, strips.min(PIECES)),
             _ if reach == 0 => (0, strips.min((batch * lines * width).div_ceil(PIECE_PIXELS)).min(PIECES.max(batch.min(2 * PIECES)))),
             _ => {
-                let sample = lines * width;
-                let parts = PIECES.div_ceil(batch).min(sample / PIECE_PIXELS.max(2 * reach)).clamp(1, strips / batch);
+                let shortest = match cut {
+                    Cut::Line(parts) => width / parts,
+                    Cut::Plane(parts) => extents[1] / parts * width,
+                    Cut::Sample(parts) => lines / parts * width,
+                    Cut::Batch(_) => lines * width,
+                };
+                // Between pieces that run at one time lies one that keeps them apart, however the strips are dealt.
+                let each = PIECE_PIXELS.max(2 * reach).div_ceil(shortest.max(1));
+                let parts = PIECES.div_ceil(batch).min(strips / batch / each).max(1);
                 if parts > 1 { (parts, batch * parts) } else { (0, batch.min(4 * PIECES)) }
             }
         };
@@ -347,8 +354,22 @@ mod tests {
     /// Every pixel is in one strip, every strip in one task, and tasks of one phase do not meet.
     #[test]
     fn pieces_cover_the_batch_and_keep_apart() {
-        let extents: [&[usize]; 12] =
-            [&[], &[5], &[1000], &[8, 8], &[4, 4], &[32, 32], &[7, 50], &[3, 400], &[128, 96], &[9, 8, 7], &[20, 24, 24], &[2, 2, 300]];
+        let extents: [&[usize]; 14] = [
+            &[],
+            &[5],
+            &[1000],
+            &[8, 8],
+            &[4, 4],
+            &[32, 32],
+            &[7, 50],
+            &[3, 400],
+            &[128, 96],
+            &[9, 8, 7],
+            &[20, 24, 24],
+            &[2, 2, 300],
+            &[16, 30, 34],
+            &[64, 66],
+        ];
         for spatial in extents {
             for (batch, kernel, hidden) in [(1, 3, 8), (1, 1, 128), (3, 5, 128), (16, 3, 33), (70, 1, 600), (2, 7, 600)] {
                 let p = plan(batch, spatial, kernel, hidden);
