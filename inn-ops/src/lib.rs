@@ -20,7 +20,6 @@ mod pool;
 pub mod projection;
 mod reflect;
 pub mod scale_map;
-mod scratch;
 pub mod simd;
 pub mod split;
 pub mod squeeze;

@@ -2,7 +2,7 @@
 
 use crate::cpu::CpuElement;
 use crate::haar::Lift;
-use crate::scratch::with_scratch;
+use crate::conv::scratch::with_buffer;
 use crate::wavelet;
 use inn_core::{Direction, Error, Result, Shape, Squeeze, Window};
 use rayon::prelude::*;
@@ -32,7 +32,7 @@ pub(crate) fn squeeze<T: CpuElement>(squeeze: Squeeze, dir: Direction, window: W
     let len = input.sample_len();
     let large = if dir == Direction::Forward { input } else { output };
     let sample = |data: &mut [T]| {
-        with_scratch(len, |copy: &mut [T]| {
+        with_buffer(len, |copy: &mut [T]| {
             copy.copy_from_slice(data);
             rearrange(squeeze, dir, large, copy, data);
         });

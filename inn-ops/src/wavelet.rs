@@ -5,7 +5,7 @@
 //! order of channels `2^d c + q`, so that channels need not move.
 
 use crate::cpu::CpuElement;
-use crate::scratch::with_scratch;
+use crate::conv::scratch::with_buffer;
 use crate::simd;
 use crate::zip::vector::{Job, Vector};
 use inn_core::wavelet::Filter;
@@ -60,7 +60,7 @@ fn planes<T: CpuElement>(taps: &[f64], dir: Direction, large: Shape, data: &mut 
     let low: Vec<T> = taps.iter().map(|&h| T::from_f64(h)).collect();
     let (taps, plane, parallel) = (&low[..], large.pixels(), data.len() >= PARALLEL);
     let each = |data: &mut [T]| {
-        with_scratch(2 * plane, |scratch: &mut [T]| T::with(simd::level(), Plane { taps, dir, large, data, scratch }));
+        with_buffer(2 * plane, |scratch: &mut [T]| T::with(simd::level(), Plane { taps, dir, large, data, scratch }));
     };
     if parallel && data.len() > plane {
         data.par_chunks_exact_mut(plane).for_each(each);
