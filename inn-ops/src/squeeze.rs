@@ -1,8 +1,8 @@
 //! Squeezes: every spatial extent halves and the channels multiply by 2^rank, in place.
 
+use crate::conv::scratch::with_buffer;
 use crate::cpu::CpuElement;
 use crate::haar::Lift;
-use crate::conv::scratch::with_buffer;
 use crate::wavelet;
 use inn_core::{Direction, Error, Result, Shape, Squeeze, Window};
 use rayon::prelude::*;

@@ -4,8 +4,8 @@
 //! place: its 2^d sub-bands follow each other where the plane was, q = b_x + 2 b_y + 4 b_z with b = 1 for the high band of an axis. That is the
 //! order of channels `2^d c + q`, so that channels need not move.
 
-use crate::cpu::CpuElement;
 use crate::conv::scratch::with_buffer;
+use crate::cpu::CpuElement;
 use crate::simd;
 use crate::zip::vector::{Job, Vector};
 use inn_core::wavelet::Filter;
