@@ -24,6 +24,8 @@ fn run(squeeze: Squeeze, dir: Direction, shape: Shape, values: &[f64]) -> (Shape
 
 const SERIES: [f64; 8] = [1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 34.0];
 
+// Numbers of the original, as it prints them.
+#[allow(clippy::approx_constant)]
 #[test]
 fn worked_fixtures_of_one_level() {
     let fixtures = [
@@ -66,7 +68,7 @@ fn defined(taps: &[f64], large: Shape, plane: &[f64], q: usize, s: [usize; 3]) -
             return vec![(0, 1.0)];
         }
         let (k, bit, n) = (s[axis], q >> (2 - axis) & 1, n[axis]);
-        let high = |m: usize, h: f64| ((2 * k + 1 + n * taps.len() - m) % n, if m % 2 == 0 { h } else { -h });
+        let high = |m: usize, h: f64| ((2 * k + 1 + n * taps.len() - m) % n, if m.is_multiple_of(2) { h } else { -h });
         taps.iter().enumerate().map(|(m, &h)| if bit == 0 { ((2 * k + m) % n, h) } else { high(m, h) }).collect()
     };
     let (z, y, x) = (axis(0), axis(1), axis(2));

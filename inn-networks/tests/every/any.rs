@@ -51,7 +51,7 @@ any! {
     Hints(MultiscaleHint),
     Pair(ConditionalHintNetwork),
     Pairs(MultiscaleConditionalHint),
-    Summarized(SummarizedGlow),
+    Summarized(Box<SummarizedGlow>),
     Loop(IrimLoop),
 }
 

@@ -40,7 +40,7 @@ impl Recipe {
             3 => draw.hints().build(scope, Any::Hints)?,
             4 => draw.pair().build(scope, Any::Pair)?,
             5 => draw.pairs().build(scope, Any::Pairs)?,
-            6 => draw.summarized().build(scope, Any::Summarized)?,
+            6 => draw.summarized().build(scope, |network| Any::Summarized(Box::new(network)))?,
             7 => draw.solver().build(scope, Any::Loop)?,
             _ => draw.composition(scope)?,
         };
