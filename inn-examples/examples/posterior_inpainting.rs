@@ -47,7 +47,7 @@ use std::time::Instant;
 #[command(name = "posterior_inpainting")]
 struct Args {
     /// Passes over the training digits.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 15)]
     epochs: u64,
     /// Seed of weights, noise and samples.
     #[arg(long, default_value_t = 0)]
