@@ -232,10 +232,10 @@ impl<B: Backend> Plan<B> {
     }
 
     fn buffer(&self, len: usize, reused: bool) -> PlanBuffer {
-        let bytes = len * size_of::<B::Elem>();
+        let mut bytes = len * size_of::<B::Elem>();
         let mut meter = self.meter();
         if reused {
-            meter.shelf.take(bytes, drop);
+            bytes = meter.shelf.take(bytes, drop).unwrap_or(bytes);
         } else {
             meter.shelf.enter(bytes, drop);
         }
@@ -247,7 +247,7 @@ impl<B: Backend> Plan<B> {
         let Scratch { buffer, threads } = self.inner.scratch(&primitive);
         let mut meter = self.meter();
         meter.threads = meter.threads.max(threads);
-        meter.shelf.take(buffer, drop);
+        let buffer = meter.shelf.take(buffer, drop).unwrap_or(buffer);
         if self.inner.reuses() {
             meter.shelf.give(buffer);
         } else {

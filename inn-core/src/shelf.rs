@@ -2,6 +2,9 @@
 
 use std::collections::VecDeque;
 
+/// Bytes of a piece from which it is worth reuse for less: one that has pages of its own, which cost a fault each when they are made.
+pub const LARGE: usize = 1 << 17;
+
 /// Storage on a [`Shelf`].
 pub trait Stored {
     /// Its size in bytes.
@@ -18,7 +21,8 @@ impl Stored for usize {
 /// Free storage, oldest first, and what is in use.
 ///
 /// The shelf never holds more than the most that was ever in use, and half of the largest piece that ever came back: before new storage is
-/// made, free pieces make room. That half is the slack which lets layers take turns with buffers of different sizes; it does not grow with depth.
+/// made, free pieces make room, unless one of them will do: a [`LARGE`] piece also serves requests for less, from half of its size on.
+/// That half is the slack which lets layers take turns with buffers of different sizes; it does not grow with depth.
 /// What is kept follows from the order of sizes alone, so that [`gradient_memory`](crate::gradient_memory) predicts it.
 #[derive(Debug)]
 pub struct Shelf<S> {
@@ -62,16 +66,28 @@ impl<S: Stored> Shelf<S> {
         self.most
     }
 
-    /// Puts `bytes` into use: a free piece of just this size if there is one; otherwise the caller makes one, after free pieces that are too
-    /// much have passed through `gone`.
+    /// Puts `bytes` into use: a free piece of just this size, or a larger one rather than to free others; it counts with its own size.
+    /// Otherwise the caller makes one, after free pieces that are too much have passed through `gone`.
     pub fn take(&mut self, bytes: usize, gone: impl FnMut(S)) -> Option<S> {
         // The youngest first: it is the likeliest to be in the cache.
-        let reused = self.free.iter().rposition(|piece| piece.bytes() == bytes).and_then(|at| self.free.remove(at));
+        let same = self.free.iter().rposition(|piece| piece.bytes() == bytes);
+        let reused = same.or_else(|| self.larger(bytes)).and_then(|at| self.free.remove(at));
+        let size = reused.as_ref().map_or(bytes, S::bytes);
         if reused.is_some() {
-            self.kept -= bytes;
+            self.kept -= size;
         }
-        self.enter(bytes, gone);
+        self.enter(size, gone);
         reused
+    }
+
+    /// The smallest free piece that takes the place of a new one of `bytes`, for which others would have to go.
+    fn larger(&self, bytes: usize) -> Option<usize> {
+        if bytes < LARGE || self.held() + bytes <= self.peak.max(self.used + bytes) + self.largest / 2 {
+            return None;
+        }
+        let fits = |piece: &S| piece.bytes() > bytes && piece.bytes() / 2 <= bytes;
+        let fitting = self.free.iter().enumerate().filter(|(_, piece)| fits(piece));
+        fitting.min_by_key(|(_, piece)| piece.bytes()).map(|(at, _)| at)
     }
 
     /// Counts storage that comes into use and was made elsewhere, and makes room for it.
@@ -116,6 +132,27 @@ mod tests {
 
     fn state(shelf: &Shelf<usize>) -> [usize; 3] {
         [shelf.used(), shelf.kept(), shelf.peak()]
+    }
+
+    #[test]
+    fn large_pieces_serve_requests_for_less_where_others_would_have_to_go() {
+        let mut shelf = Shelf::default();
+        let mut never = |_| panic!("a piece went");
+        assert!(shelf.take(4 * LARGE, &mut never).is_none() && shelf.take(3 * LARGE, &mut never).is_none());
+        shelf.give(4 * LARGE);
+        shelf.give(3 * LARGE);
+        // 9 may be held: a new one of 2 fits, with a second one it would be 11.
+        assert_eq!(shelf.take(2 * LARGE, &mut never), None);
+        assert_eq!(shelf.take(2 * LARGE, &mut never), Some(3 * LARGE));
+        assert_eq!(shelf.take(2 * LARGE, &mut never), Some(4 * LARGE));
+        assert_eq!(state(&shelf), [9 * LARGE, 0, 9 * LARGE]);
+        shelf.give(4 * LARGE);
+        shelf.give(3 * LARGE);
+        // Less than half is a waste.
+        let mut gone = Vec::new();
+        assert_eq!(shelf.take(LARGE + LARGE / 4, &mut never), None);
+        assert_eq!(shelf.take(LARGE + LARGE / 4, |piece| gone.push(piece)), None);
+        assert_eq!(gone, [3 * LARGE]);
     }
 
     #[test]

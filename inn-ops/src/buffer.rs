@@ -1,19 +1,16 @@
 //! Buffers of the CPU backend and the pool that they return to.
 
 use inn_core::Element;
-use inn_core::shelf::{Shelf, Stored};
+use inn_core::shelf::{LARGE, Shelf, Stored};
 use memmap2::MmapMut;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// Bytes from which new storage is mapped pages of its own. They go back to the system when they are freed, whatever the allocator would do
-/// with holes of such sizes (glibc keeps them, and a process grows by a good half of what it needs).
-const MAPPED: usize = 1 << 17;
 
 /// Where elements lie.
 enum Storage<T> {
     /// In a vector, from the host or too short to be worth pages of its own.
     Vector(Vec<T>),
-    /// In pages of its own, from their start.
+    /// In pages of its own, from their start: from [`LARGE`] on. They go back to the system when they are freed, whatever the allocator
+    /// would do with holes of such sizes (glibc keeps them, and a process grows by a good half of what it needs).
     Pages(MmapMut, usize),
 }
 
@@ -21,11 +18,19 @@ impl<T: Element> Storage<T> {
     /// Zeroed by the system page by page on first use, which costs nothing up front. `None` where there is no memory left.
     fn new(len: usize) -> Option<Self> {
         let size = len.checked_mul(size_of::<T>())?;
-        if size >= MAPPED {
+        if size >= LARGE {
             // Lengths that no allocation can have are refused before the system sees them.
             return isize::try_from(size).ok().and_then(|_| MmapMut::map_anon(size).ok()).map(|pages| Self::Pages(pages, len));
         }
         bytemuck::allocation::try_zeroed_slice_box::<T>(len).ok().map(|values| Self::Vector(values.into_vec()))
+    }
+
+    /// The first elements.
+    fn cut(mut self, elements: usize) -> Self {
+        if let Self::Pages(_, len) = &mut self {
+            *len = elements;
+        }
+        self
     }
 
     fn len(&self) -> usize {
@@ -64,7 +69,10 @@ impl<T: Element> Storage<T> {
 
 impl<T: Element> Stored for Storage<T> {
     fn bytes(&self) -> usize {
-        self.len() * size_of::<T>()
+        match self {
+            Self::Vector(values) => size_of_val(values.as_slice()),
+            Self::Pages(pages, _) => pages.len(),
+        }
     }
 }
 
@@ -158,7 +166,7 @@ impl<T: Element> Pool<T> {
         let size = len.checked_mul(size_of::<T>())?;
         let reused = self.state().take(size);
         let values = match reused.or_else(|| Storage::new(len).inspect(|values| self.state().pages += values.pages())) {
-            Some(values) => values,
+            Some(values) => values.cut(len),
             None => {
                 self.state().shelf.forget(size);
                 return None;
