@@ -36,6 +36,8 @@ pub(crate) struct Kernels<T: 'static> {
     /// The same for folded rows.
     pub(crate) gather_folded: unsafe fn(&Lines<'_, T>),
     pub(crate) scatter_folded: unsafe fn(&Lines<'_, T>),
+    /// Transposes hidden arrays into folded ones.
+    pub(crate) turn_folded: unsafe fn(&fold::Turn<T>),
 }
 
 /// Gives the kernels of an element type. Not nameable outside of this crate.
@@ -115,6 +117,12 @@ macro_rules! table {
                 unsafe { fold::scatter::<L>(p) }
             }
 
+            $(#[$enable])?
+            unsafe fn turn_folded(p: &fold::Turn<$elem>) {
+                // SAFETY: see above.
+                unsafe { fold::turn::<L>(p) }
+            }
+
             pub(super) static TABLE: Kernels<$elem> = Kernels {
                 lanes: L::N,
                 panel: &[$(panel::<$mr, $nv>),*],
@@ -127,6 +135,7 @@ macro_rules! table {
                 scatter,
                 gather_folded,
                 scatter_folded,
+                turn_folded,
             };
         }
     };

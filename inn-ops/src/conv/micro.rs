@@ -142,8 +142,10 @@ impl Spread {
     }
 }
 
-/// A block of rows of a matrix product: row `m` at position `q` becomes `sum_k a[k][m] * b[b_rows.at(k) + q]`, or gets that added.
+/// A block of rows of a matrix product: row `m` at position `q` becomes `initial[m] + sum_k a[k][m] * b[b_rows.at(k) + q]`, or gets that added.
 pub(crate) struct Product<T> {
+    /// A number for each row; zeros where null.
+    pub(crate) initial: *const T,
     /// Factors, packed as `[columns][rows]`.
     pub(crate) a: *const T,
     pub(crate) columns: usize,
@@ -197,6 +199,11 @@ unsafe fn product_tile<L: Lanes, const MR: usize, const NV: usize>(p: &Product<L
     // SAFETY: the pointers stay within what `Product` describes.
     unsafe {
         let mut acc = [[L::zero(); NV]; MR];
+        if !p.initial.is_null() {
+            for m in 0..MR {
+                acc[m] = [L::splat(*p.initial.add(m)); NV];
+            }
+        }
         let (mut a, mut group, mut left) = (p.a, p.b.add(v * L::N), p.columns);
         while left > 0 {
             let mut b = group;

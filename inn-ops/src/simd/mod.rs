@@ -103,17 +103,21 @@ pub trait Element:
 {
     /// Zero.
     const ZERO: Self;
+    /// One.
+    const ONE: Self;
     /// -1.
     const MINUS_ONE: Self;
 }
 
 impl Element for f32 {
     const ZERO: Self = 0.0;
+    const ONE: Self = 1.0;
     const MINUS_ONE: Self = -1.0;
 }
 
 impl Element for f64 {
     const ZERO: Self = 0.0;
+    const ONE: Self = 1.0;
     const MINUS_ONE: Self = -1.0;
 }
 

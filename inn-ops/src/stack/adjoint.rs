@@ -10,12 +10,13 @@
 //! ```
 //! Each task adds its strips to a partial gradient of the weights; those are added in their order at the end.
 
+use super::common::{Common, Walks};
 use super::fold;
 use super::lines::Image;
-use super::map::{Common, Walks, folded_len, packed_len};
+use super::map::{folded_len, packed_len};
 use super::plan::Plan;
 use super::pointwise::{Activate, Pull, Rows, SumRows};
-use super::product::{outer, turn};
+use super::product::{Start, outer, turn};
 use super::walk::Walk;
 use super::{Ending, Weights};
 use crate::conv::kernels::Kernels;
@@ -189,15 +190,13 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
                             common.hidden(forward, inputs, &walks.first, edge, (x, m), y);
                             common.output(forward, walks.last(), edge, (x, m), *out);
                         }
-                        _ => T::with(level, Activate { at, y: y(plan.middle), x, bias: None, skip: false, rho }),
-                    }
-                    let turn_all = |x: *mut T| {
-                        common.fold(&walks.first, &at, x, m);
-                        for (e, from) in common.arrays(&at, x, m).into_iter().enumerate() {
-                            let to = turned.add(e * wide * edge_vectors * lanes);
-                            turn(kernels, (from.0, from.1), n, edge_vectors * lanes, to);
+                        _ => {
+                            T::with(level, Activate { at, y: y(plan.middle), x, rho });
+                            if plan.folded {
+                                common.clear(&walks.first, &at, common.halves(&at, x, m).folded());
+                            }
                         }
-                    };
+                    }
                     // The partial gradient of the rows of a part, from neighbourhoods in `edge` and what was turned.
                     let outer_all = |walk: &Walk, rows: usize, place: *mut T| {
                         for e in 0..arrays {
@@ -207,7 +206,7 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
                             outer(kernels, tables, a, b, edge_vectors * lanes, (place.add(e * wide), arrays * wide));
                         }
                     };
-                    turn_all(x);
+                    common.turn(&at, x, turned);
                     for (i, (rows, w)) in common.outs.iter().zip(way.last.chunks(arrays)).enumerate() {
                         common.gather(gout, walks.last(), rows, edge);
                         if let Ending::Affine(..) = weights.last {
@@ -215,26 +214,24 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
                             T::with(level, SumRows { at, g: edge, sums: bias(plan.middle + 1).add(rows.rows.start * lanes), lanes });
                         }
                         outer_all(walks.last(), rows.rows.len(), part.add(start_last + plan.unfolded(rows.rows.start) * wide));
-                        common.to_hidden(w, walks.last(), &at, edge, (g, m), i > 0);
+                        common.to_hidden(w, walks.last(), &at, (i, edge), (g, m), None);
                     }
-                    common.unfold(&walks.first, &at, g, m);
-                    let top = plan.middle;
-                    T::with(level, Pull { at, y: y(top), g, extra: None, sums: bias(top), lanes, rho });
+                    common.unfold_pull(&walks.first, &at, y(plan.middle), (g, m), bias(plan.middle));
                     for i in (0..plan.middle).rev() {
-                        T::with(level, Activate { at, y: y(i), x, bias: None, skip: false, rho });
+                        T::with(level, Activate { at, y: y(i), x, rho });
                         turn(kernels, (x, plan.pitch), n, at.len, turned);
                         let place = part.add(size_first + i * n * wide);
                         outer(kernels, tables, (g, Spread::even(plan.pitch), n), (turned, wide), at.len, (place, wide));
-                        way.middle[i].times(kernels, tables, (g, Spread::even(plan.pitch)), vectors, (next, plan.pitch), false);
-                        let extra = weights.skip.then_some(g.cast_const());
-                        T::with(level, Pull { at, y: y(i), g: next, extra, sums: bias(i), lanes, rho });
+                        way.middle[i].times(kernels, tables, (g, Spread::even(plan.pitch)), vectors, (next, plan.pitch), Start::Zero);
+                        T::with(level, Pull { at, y: y(i), g: next, sums: bias(i), lanes, rho });
                         std::mem::swap(&mut g, &mut next);
                     }
-                    turn_all(g);
+                    common.turn(&at, g, turned);
+                    common.fold(&at, g, m);
                     for (rows, w) in common.ins.iter().zip(way.first.chunks(arrays * plan.shifts())) {
                         common.gather(inputs[rows.image], &walks.first, rows, edge);
                         outer_all(&walks.first, rows.rows.len(), part.add(plan.unfolded(rows.rows.start) * wide));
-                        common.to_edge(w, &walks.first, &at, (g, m), edge);
+                        common.to_edge(w, &walks.first, &at, (g, m), edge, None);
                         common.scatter(gx[rows.image], &walks.first, rows, edge);
                     }
                 }

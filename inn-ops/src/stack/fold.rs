@@ -14,26 +14,45 @@
 //! Hidden arrays of a strip hold even pixels first and odd pixels from the middle on; nothing between the two kernels minds.
 
 use super::lines::Lines;
-use super::plan::Plan;
 use super::walk::Walk;
 use crate::cpu::CpuElement;
-use crate::simd::{Element, Lanes};
+use crate::pool;
+use crate::simd::{Element, Lanes, MAX_LANES, transpose};
 use crate::zip::vector::{Job, Vector};
+use inn_core::stack::Pointwise;
+use std::sync::Mutex;
 
 /// Arrays that take the place of one.
 pub(super) const PARTS: usize = 4;
 
-/// U_e of a weight (n, rows, 3): `[e][n][rows]`.
-pub(super) fn weights<T: CpuElement>(w: &[T], n: usize, u: &mut [T]) {
-    let rows = w.len() / 3 / n;
-    let half = <T as inn_core::Scalar>::constant(0.5);
-    for (i, taps) in w.chunks_exact(3).enumerate() {
-        let outer = (taps[0] + taps[2]) * half;
-        let inner = taps[1] * half;
-        for (e, value) in [taps[0], outer + inner, outer - inner, -taps[2]].into_iter().enumerate() {
-            u[e * n * rows + i] = value;
-        }
+/// Kernels that are folded at one time.
+const KERNELS: usize = 1024;
+
+/// U_e of weights with three taps, `[e][kernel]` each.
+pub(super) fn weights<T: CpuElement>(alone: bool, weights: [(&[T], &mut [T]); 2]) {
+    let mut tasks = Vec::new();
+    for (w, u) in weights {
+        let mut parts = u.chunks_mut((w.len() / 3).max(1)).map(|u| u.chunks_mut(KERNELS));
+        let Some([u0, u1, u2, u3]) =
+            (0..PARTS).map(|_| parts.next()).collect::<Option<Vec<_>>>().and_then(|u| <[_; PARTS]>::try_from(u).ok())
+        else {
+            continue;
+        };
+        let parts = u0.zip(u1).zip(u2.zip(u3));
+        tasks.extend(w.chunks(3 * KERNELS).zip(parts).map(|(w, ((u0, u1), (u2, u3)))| Mutex::new((w, [u0, u1, u2, u3]))));
     }
+    let half = <T as inn_core::Scalar>::constant(0.5);
+    pool::each(tasks.len(), alone, |i| {
+        if let Ok(mut task) = tasks[i].lock() {
+            let (w, [u0, u1, u2, u3]) = &mut *task;
+            let us = u0.iter_mut().zip(u1.iter_mut()).zip(u2.iter_mut().zip(u3.iter_mut()));
+            for (taps, ((u0, u1), (u2, u3))) in w.chunks_exact(3).zip(us) {
+                let outer = (taps[0] + taps[2]) * half;
+                let inner = taps[1] * half;
+                (*u0, *u1, *u2, *u3) = (taps[0], outer + inner, outer - inner, -taps[2]);
+            }
+        }
+    });
 }
 
 /// Gradients of U, rows `(r, e)` of `wide` elements, to those of w, rows `(r, tap)`, in place.
@@ -63,29 +82,117 @@ pub(super) struct Halves<T> {
     pub(super) half: usize,
 }
 
-/// even = M_0 + M_1 + M_2, odd = M_1 - M_2 + M_3.
-pub(super) struct Unfold<T>(pub(super) Halves<T>);
+impl<T: CpuElement> Halves<T> {
+    /// even = M_0 + M_1 + M_2 and odd = M_1 - M_2 + M_3, at element `i` of a row.
+    ///
+    /// # Safety
+    /// The row has the elements.
+    #[inline(always)]
+    unsafe fn unfolded<V: Vector<Elem = T>>(&self, row: usize, i: usize) -> [V; 2] {
+        let mut m = [V::zero(); PARTS];
+        for e in 0..PARTS {
+            // SAFETY: the caller's promise.
+            m[e] = unsafe { V::load(self.m.add((e * self.rows + row) * self.half + i)) };
+        }
+        [m[0] + m[1] + m[2], m[1] - m[2] + m[3]]
+    }
 
-impl<T: CpuElement> Job<T> for Unfold<T> {
+    /// M_1 = even + odd, M_2 = even - odd, at element `i` of a row.
+    ///
+    /// # Safety
+    /// As above.
+    #[inline(always)]
+    unsafe fn put<V: Vector<Elem = T>>(&self, row: usize, i: usize, [even, odd]: [V; 2]) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            (even + odd).store(self.m.add((self.rows + row) * self.half + i));
+            (even - odd).store(self.m.add((2 * self.rows + row) * self.half + i));
+        }
+    }
+}
+
+/// x = (even, odd) as y, of M_0 .. M_3; ρ(y) goes to `to`, rows as those of x.
+pub(super) struct UnfoldActivate<T, A>(pub(super) Halves<T>, pub(super) *mut T, pub(super) A);
+
+impl<T: CpuElement, A: Pointwise> Job<T> for UnfoldActivate<T, A> {
     #[inline(always)]
     fn run<V: Vector<Elem = T>>(self) {
-        let h = self.0;
+        let Self(h, to, rho) = self;
         for r in 0..h.rows {
-            // SAFETY: whoever makes the job vouches for the rows.
-            unsafe {
-                let x = h.x.add(r * h.pitch);
-                let m = |e: usize| h.m.add((e * h.rows + r) * h.half);
-                for i in (0..h.len).step_by(V::N) {
-                    let at = |e: usize| V::load(m(e).add(i));
-                    (at(0) + at(1) + at(2)).store(x.add(i));
-                    (at(1) - at(2) + at(3)).store(x.add(h.len + i));
+            for i in (0..h.len).step_by(V::N) {
+                // SAFETY: whoever makes the job vouches for the rows.
+                unsafe {
+                    let y = h.unfolded::<V>(r, i);
+                    for side in 0..2 {
+                        let at = r * h.pitch + side * h.len + i;
+                        y[side].store(h.x.add(at));
+                        rho.value(y[side]).store(to.add(at));
+                    }
                 }
             }
         }
     }
 }
 
-/// M_1 = even + odd, M_2 = even - odd.
+/// x = ρ(y), and M_1 and M_2 from it.
+pub(super) struct ActivateFold<T, A>(pub(super) Halves<T>, pub(super) *const T, pub(super) A);
+
+impl<T: CpuElement, A: Pointwise> Job<T> for ActivateFold<T, A> {
+    #[inline(always)]
+    fn run<V: Vector<Elem = T>>(self) {
+        let Self(h, y, rho) = self;
+        for r in 0..h.rows {
+            for i in (0..h.len).step_by(V::N) {
+                // SAFETY: as in `UnfoldActivate`.
+                unsafe {
+                    let mut x = [V::zero(); 2];
+                    for side in 0..2 {
+                        let at = r * h.pitch + side * h.len + i;
+                        x[side] = rho.value(V::load(y.add(at)));
+                        x[side].store(h.x.add(at));
+                    }
+                    h.put(r, i, x);
+                }
+            }
+        }
+    }
+}
+
+/// x = ρ'(y) (even, odd) of M_0 .. M_3; sums += the sum of each row, lane by lane.
+pub(super) struct UnfoldPull<T, A> {
+    pub(super) halves: Halves<T>,
+    pub(super) y: *const T,
+    pub(super) sums: *mut T,
+    /// Distance of the sums, at least a vector.
+    pub(super) lanes: usize,
+    pub(super) rho: A,
+}
+
+impl<T: CpuElement, A: Pointwise> Job<T> for UnfoldPull<T, A> {
+    #[inline(always)]
+    fn run<V: Vector<Elem = T>>(self) {
+        let h = self.halves;
+        for r in 0..h.rows {
+            // SAFETY: as in `UnfoldActivate`.
+            unsafe {
+                let mut sums = [V::zero(); 2];
+                for i in (0..h.len).step_by(V::N) {
+                    let g = h.unfolded::<V>(r, i);
+                    for side in 0..2 {
+                        let at = r * h.pitch + side * h.len + i;
+                        let g = self.rho.derivative(V::load(self.y.add(at))) * g[side];
+                        g.store(h.x.add(at));
+                        sums[side] = sums[side] + g;
+                    }
+                }
+                let place = self.sums.add(r * self.lanes);
+                (V::load(place) + (sums[0] + sums[1])).store(place);
+            }
+        }
+    }
+}
+
+/// M_1 and M_2 from x.
 pub(super) struct Fold<T>(pub(super) Halves<T>);
 
 impl<T: CpuElement> Job<T> for Fold<T> {
@@ -93,14 +200,11 @@ impl<T: CpuElement> Job<T> for Fold<T> {
     fn run<V: Vector<Elem = T>>(self) {
         let h = self.0;
         for r in 0..h.rows {
-            // SAFETY: as in `Unfold`.
-            unsafe {
-                let x = h.x.add(r * h.pitch);
-                let m = |e: usize| h.m.add((e * h.rows + r) * h.half);
-                for i in (0..h.len).step_by(V::N) {
-                    let (even, odd) = (V::load(x.add(i)), V::load(x.add(h.len + i)));
-                    (even + odd).store(m(1).add(i));
-                    (even - odd).store(m(2).add(i));
+            for i in (0..h.len).step_by(V::N) {
+                // SAFETY: as in `UnfoldActivate`.
+                unsafe {
+                    let x = h.x.add(r * h.pitch + i);
+                    h.put(r, i, [V::load(x), V::load(x.add(h.len))]);
                 }
             }
         }
@@ -117,16 +221,77 @@ impl<T> Halves<T> {
         }
     }
 
-    /// M_e.
-    pub(super) fn part(&self, e: usize) -> *mut T {
+    /// M_0 .. M_3, with the distance of their rows.
+    pub(super) fn parts(&self) -> [(*mut T, usize); PARTS] {
         // SAFETY: as above.
-        unsafe { self.m.add(e * self.rows * self.half) }
+        std::array::from_fn(|e| (unsafe { self.m.add(e * self.rows * self.half) }, self.half))
     }
 }
 
-/// Bytes and elements of a strip's folded arrays.
-pub(super) fn halves<T>(plan: &Plan, len: usize, x: *mut T, m: *mut T) -> Halves<T> {
-    Halves { rows: plan.hidden, len, x, pitch: plan.pitch, m, half: plan.half }
+/// Hidden rows, even pixels and `odd` elements later the odd ones, to turn into a_0 .. a_3, so that vectors run over the rows:
+/// `[group of rows][column][row of the group]` each, filled up with zeros.
+pub(crate) struct Turn<T> {
+    pub(crate) from: *const T,
+    pub(crate) odd: usize,
+    /// Distance of the rows.
+    pub(crate) row: usize,
+    pub(crate) rows: usize,
+    /// Elements of a half, whole vectors.
+    pub(crate) columns: usize,
+    pub(crate) to: *mut T,
+    /// Distance of the four arrays.
+    pub(crate) apart: usize,
+}
+
+/// A tile of `rows` rows, at most as many as a vector has lanes, with the vectors over the rows.
+///
+/// # Safety
+/// The CPU must support `L`, and the rows must be readable.
+#[inline(always)]
+unsafe fn tile<L: Lanes>(from: *const L::Elem, row: usize, rows: usize) -> [L; MAX_LANES] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut v = [L::zero(); MAX_LANES];
+        for i in 0..L::N {
+            if i < rows {
+                v[i] = L::load(from.add(i * row));
+            }
+        }
+        transpose(&mut v);
+        v
+    }
+}
+
+/// Turns and folds.
+///
+/// # Safety
+/// The CPU must support `L`, and all elements that [`Turn`] describes must be valid.
+#[inline(always)]
+pub(crate) unsafe fn turn<L: Lanes>(p: &Turn<L::Elem>) {
+    for r in (0..p.rows).step_by(L::N) {
+        let rows = (p.rows - r).min(L::N);
+        for c in (0..p.columns).step_by(L::N) {
+            // SAFETY: the caller's promise; `rows` are those that are left.
+            unsafe {
+                let minus = L::splat(L::Elem::MINUS_ONE);
+                let from = p.from.add(r * p.row + c);
+                let to = p.to.add(r * p.columns + c * L::N);
+                // Not both tiles at one time, which would take all registers twice.
+                let even = tile::<L>(from, p.row, rows);
+                for j in 0..L::N {
+                    even[j].store(to.add(j * L::N));
+                }
+                let odd = tile::<L>(from.add(p.odd), p.row, rows);
+                for j in 0..L::N {
+                    let to = to.add(j * L::N);
+                    let even = L::load(to);
+                    even.add(odd[j]).store(to.add(p.apart));
+                    odd[j].mul_add(minus, even).store(to.add(2 * p.apart));
+                    odd[j].store(to.add(3 * p.apart));
+                }
+            }
+        }
+    }
 }
 
 /// The bits of the lanes whose elements `first + lane` lie in `low..high`.

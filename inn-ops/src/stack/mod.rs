@@ -6,9 +6,11 @@
 //! [`conv`](crate::conv). Gathering and scattering cost a pass over the few channels outside, and nothing over the hidden ones.
 
 mod adjoint;
+mod common;
 pub(crate) mod fold;
 pub(crate) mod lines;
 mod map;
+mod packing;
 mod plan;
 mod pointwise;
 mod product;

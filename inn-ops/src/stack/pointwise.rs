@@ -12,14 +12,11 @@ pub(super) struct Rows {
     pub(super) pitch: usize,
 }
 
-/// y += b (+ x), x = ρ(y).
+/// x = ρ(y).
 pub(super) struct Activate<T, A> {
     pub(super) at: Rows,
-    pub(super) y: *mut T,
+    pub(super) y: *const T,
     pub(super) x: *mut T,
-    /// One bias a row; none where y has it already.
-    pub(super) bias: Option<*const T>,
-    pub(super) skip: bool,
     pub(super) rho: A,
 }
 
@@ -27,38 +24,22 @@ impl<T: CpuElement, A: Pointwise> Job<T> for Activate<T, A> {
     #[inline(always)]
     fn run<V: Vector<Elem = T>>(self) {
         for r in 0..self.at.rows {
-            // SAFETY: whoever makes the job vouches for the rows of y and x, and a bias for each.
+            // SAFETY: whoever makes the job vouches for the rows of y and x.
             unsafe {
                 let (y, x) = (self.y.add(r * self.at.pitch), self.x.add(r * self.at.pitch));
-                match self.bias {
-                    Some(bias) => {
-                        let b = V::splat(*bias.add(r));
-                        for i in (0..self.at.len).step_by(V::N) {
-                            let mut v = V::load(y.add(i)) + b;
-                            if self.skip {
-                                v = v + V::load(x.add(i));
-                            }
-                            v.store(y.add(i));
-                            self.rho.value(v).store(x.add(i));
-                        }
-                    }
-                    None => {
-                        for i in (0..self.at.len).step_by(V::N) {
-                            self.rho.value(V::load(y.add(i))).store(x.add(i));
-                        }
-                    }
+                for i in (0..self.at.len).step_by(V::N) {
+                    self.rho.value(V::load(y.add(i))).store(x.add(i));
                 }
             }
         }
     }
 }
 
-/// g = ρ'(y) (g + extra); sums += the sum of each row, lane by lane.
+/// g = ρ'(y) g; sums += the sum of each row, lane by lane.
 pub(super) struct Pull<T, A> {
     pub(super) at: Rows,
     pub(super) y: *const T,
     pub(super) g: *mut T,
-    pub(super) extra: Option<*const T>,
     pub(super) sums: *mut T,
     /// Distance of the sums, at least a vector.
     pub(super) lanes: usize,
@@ -74,38 +55,12 @@ impl<T: CpuElement, A: Pointwise> Job<T> for Pull<T, A> {
                 let (y, g) = (self.y.add(r * self.at.pitch), self.g.add(r * self.at.pitch));
                 let mut sum = V::zero();
                 for i in (0..self.at.len).step_by(V::N) {
-                    let mut v = V::load(g.add(i));
-                    if let Some(extra) = self.extra {
-                        v = v + V::load(extra.add(r * self.at.pitch + i));
-                    }
-                    let v = self.rho.derivative(V::load(y.add(i))) * v;
+                    let v = self.rho.derivative(V::load(y.add(i))) * V::load(g.add(i));
                     v.store(g.add(i));
                     sum = sum + v;
                 }
                 let place = self.sums.add(r * self.lanes);
                 (V::load(place) + sum).store(place);
-            }
-        }
-    }
-}
-
-/// y += b.
-pub(super) struct AddBias<T> {
-    pub(super) at: Rows,
-    pub(super) y: *mut T,
-    pub(super) bias: *const T,
-}
-
-impl<T: CpuElement> Job<T> for AddBias<T> {
-    #[inline(always)]
-    fn run<V: Vector<Elem = T>>(self) {
-        for r in 0..self.at.rows {
-            // SAFETY: as in `Activate`.
-            unsafe {
-                let (y, b) = (self.y.add(r * self.at.pitch), V::splat(*self.bias.add(r)));
-                for i in (0..self.at.len).step_by(V::N) {
-                    (V::load(y.add(i)) + b).store(y.add(i));
-                }
             }
         }
     }

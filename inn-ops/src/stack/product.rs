@@ -41,21 +41,38 @@ pub(super) struct Source<'a, T> {
     pub(super) columns: usize,
     pub(super) row: usize,
     pub(super) column: usize,
+    /// Whether the identity is added.
+    pub(super) identity: bool,
+}
+
+/// What the rows of a product start with.
+#[derive(Clone, Copy)]
+pub(super) enum Start<T> {
+    Zero,
+    /// A number for each row.
+    Values(*const T),
+    /// What is there.
+    Output,
 }
 
 impl<'a, T> Source<'a, T> {
     /// A matrix as it is stored, row by row.
     pub(super) fn plain(from: &'a [T], rows: usize, columns: usize) -> Self {
-        Self { from, rows, columns, row: columns, column: 1 }
+        Self { from, rows, columns, row: columns, column: 1, identity: false }
     }
 
     /// The transpose of a matrix that is stored row by row.
     pub(super) fn turned(from: &'a [T], rows: usize, columns: usize) -> Self {
-        Self { from, rows, columns, row: 1, column: rows }
+        Self { from, rows, columns, row: 1, column: rows, identity: false }
     }
 }
 
 impl<'a, T> Source<'a, T> {
+    /// The matrix and the identity, if it is `wanted`.
+    pub(super) fn plus_identity(self, wanted: bool) -> Self {
+        Self { identity: wanted, ..self }
+    }
+
     /// Some of its rows.
     pub(super) fn part_of_rows(self, rows: Range<usize>) -> Self {
         Self { from: &self.from[rows.start * self.row..], rows: rows.len(), ..self }
@@ -91,6 +108,10 @@ pub(super) fn pack<'a, T: Element>(kernels: &Kernels<T>, alone: bool, sources: &
         if let Ok(mut block) = blocks[i].lock() {
             let (to, range, source) = &mut *block;
             fill(kernels, to, range.clone(), source);
+            if source.identity {
+                let height = range.len();
+                range.clone().enumerate().for_each(|(i, m)| to[m * height + i] = to[m * height + i] + T::ONE);
+            }
         }
     });
     drop(blocks);
@@ -138,7 +159,7 @@ impl<T: Element> Packed<'_, T> {
         self.rows
     }
 
-    /// `to = A b`, or `to += A b` with `add`, for the first `vectors` vectors of the rows of `b`. Arrays come with the places of their rows.
+    /// `to = A b`, added to a `start`, for the first `vectors` vectors of the rows of `b`. Arrays come with the places of their rows.
     ///
     /// # Safety
     /// `b` and `to` must have as many rows of as many vectors as A has columns and rows, and nothing else may access `to` meanwhile.
@@ -149,7 +170,7 @@ impl<T: Element> Packed<'_, T> {
         (b, b_rows): (*const T, Spread),
         vectors: usize,
         (to, to_row): (*mut T, usize),
-        add: bool,
+        start: Start<T>,
     ) {
         let blocks = self.rows.div_ceil(kernels.product.len());
         // A tile of `b` stays in the cache while all of A passes; few rows are better served by long tiles.
@@ -162,7 +183,9 @@ impl<T: Element> Packed<'_, T> {
                 let range = split(self.rows, blocks, block);
                 // SAFETY: the caller's promise; the block lies within A.
                 unsafe {
+                    let initial = if let Start::Values(values) = start { values.add(range.start) } else { std::ptr::null() };
                     let product = Product {
+                        initial,
                         a: self.data.as_ptr().add(range.start * self.columns),
                         columns: self.columns,
                         b: b.add(v * lanes),
@@ -170,7 +193,7 @@ impl<T: Element> Packed<'_, T> {
                         vectors: count,
                         to: to.add(range.start * to_row + v * lanes),
                         to_row,
-                        accumulate: add,
+                        accumulate: matches!(start, Start::Output),
                     };
                     (kernels.product[range.len() - 1])(&product);
                 }

@@ -1,0 +1,297 @@
+//! What the passes over strips share: the plan, the kernels, and the steps that all of them are made of.
+
+use super::Weights;
+use super::fold::{self, ActivateFold, Fold, Halves, PARTS, UnfoldActivate, UnfoldPull};
+use super::lines::{Image, Lines};
+use super::plan::{Plan, Taps};
+use super::pointwise::{Activate, Pull, Rows};
+use super::product::{self, Packed, Start, Tables};
+use super::walk::Walk;
+use crate::conv::kernels::Kernels;
+use crate::conv::micro::Spread;
+use crate::cpu::CpuElement;
+use crate::simd::{self, Level};
+use inn_core::stack::Pointwise;
+use std::ops::Range;
+
+/// Multiply-adds up to which a call stays on its thread.
+const SMALL: usize = 3 << 19;
+
+/// Channels of an image whose neighbourhoods are rows of the array at one time.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    pub(super) image: usize,
+    pub(super) channels: Range<usize>,
+    /// The rows, of all that the stack's weight has.
+    pub(super) rows: Range<usize>,
+}
+
+/// The channels of images, part by part.
+fn parts<T>(images: &[Image<T>], taps: Taps) -> Vec<Part> {
+    let (mut parts, mut row) = (Vec::new(), 0);
+    let all: usize = images.iter().map(|image| image.channels).sum();
+    let chunk = Plan::chunk(all, taps);
+    for (index, image) in images.iter().enumerate() {
+        for start in (0..image.channels).step_by(chunk.max(1)) {
+            let channels = start..(start + chunk).min(image.channels);
+            let rows = row..row + channels.len() * taps.count();
+            row = rows.end;
+            parts.push(Part { image: index, channels, rows });
+        }
+    }
+    parts
+}
+
+/// The places of a strip for the first and for the last kernel.
+#[derive(Default)]
+pub(super) struct Walks {
+    pub(super) first: Walk,
+    other: Option<Walk>,
+}
+
+impl Walks {
+    pub(super) fn set(&mut self, plan: &Plan, strip: usize) {
+        let strip = plan.strip(strip);
+        self.first.set(plan.lanes, plan.extents, plan.first, &strip);
+        if plan.last != plan.first {
+            self.other.get_or_insert_default().set(plan.lanes, plan.extents, plan.last, &strip);
+        }
+    }
+
+    pub(super) fn last(&self) -> &Walk {
+        self.other.as_ref().unwrap_or(&self.first)
+    }
+}
+
+/// What all strips share: the plan, the kernels, and the activation.
+pub(super) struct Common<'a, T: 'static, A> {
+    pub(super) plan: &'a Plan,
+    pub(super) level: Level,
+    pub(super) kernels: &'static Kernels<T>,
+    pub(super) tables: Tables,
+    pub(super) rho: A,
+    pub(super) weights: &'a Weights<'a, T>,
+    /// The channels that come in and those that go out.
+    pub(super) ins: Vec<Part>,
+    pub(super) outs: Vec<Part>,
+    /// Whether not worth more than one thread.
+    pub(super) alone: bool,
+}
+
+impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
+    pub(super) fn new(plan: &'a Plan, rho: A, weights: &'a Weights<'a, T>, inputs: &[Image<T>], out: Image<T>) -> Self {
+        let (level, alone) = (simd::level(), plan.work() <= SMALL);
+        let (ins, outs) = (parts(inputs, plan.first), parts(&[out], plan.last));
+        Self { plan, level, kernels: T::kernels(level), tables: Tables::new(plan), rho, weights, ins, outs, alone }
+    }
+
+    /// The hidden arrays of a strip.
+    pub(super) fn hidden_rows(&self, walk: &Walk) -> Rows {
+        let halves = if self.plan.folded { 2 } else { 1 };
+        let vectors = halves * (walk.pixels() / halves).div_ceil(self.plan.lanes);
+        Rows { rows: self.plan.hidden, len: vectors * self.plan.lanes, pitch: self.plan.pitch }
+    }
+
+    /// Distance of the rows of an array of neighbourhoods.
+    fn edge_row(&self) -> usize {
+        if self.plan.folded { self.plan.edge } else { self.plan.pitch }
+    }
+
+    /// Where array `e` of neighbourhoods starts, and the places of its rows.
+    pub(super) fn edge(&self, walk: &Walk, e: usize) -> (usize, Spread) {
+        let row = self.edge_row();
+        let rows = if self.plan.folded {
+            Spread { row: walk.count / 2, group: self.plan.shifts(), apart: PARTS * row }
+        } else {
+            Spread::even(row)
+        };
+        (e * row, rows)
+    }
+
+    /// Vectors of a row of neighbourhoods.
+    pub(super) fn edge_vectors(&self, at: &Rows) -> usize {
+        at.len / self.plan.lanes / if self.plan.folded { 2 } else { 1 }
+    }
+
+    /// Reads the rows of a part of an image.
+    ///
+    /// # Safety
+    /// As [`gather`](super::lines::gather).
+    pub(super) unsafe fn gather(&self, image: Image<T>, walk: &Walk, part: &Part, rows: *mut T) {
+        let kernel = if self.plan.folded { self.kernels.gather_folded } else { self.kernels.gather };
+        // SAFETY: the caller's promise; the part lies within the image.
+        unsafe { kernel(&Lines { image: image.part(&part.channels), walk, rows, pitch: self.edge_row() }) };
+    }
+
+    /// Adds the rows of a part to an image.
+    ///
+    /// # Safety
+    /// As [`scatter`](super::lines::scatter).
+    pub(super) unsafe fn scatter(&self, image: Image<T>, walk: &Walk, part: &Part, rows: *mut T) {
+        let kernel = if self.plan.folded { self.kernels.scatter_folded } else { self.kernels.scatter };
+        // SAFETY: the caller's promise; the part lies within the image.
+        unsafe { kernel(&Lines { image: image.part(&part.channels), walk, rows, pitch: self.edge_row() }) };
+    }
+
+    /// The hidden arrays of a strip, and where products find or leave them: as they are, or folded into `m`.
+    pub(super) fn arrays(&self, at: &Rows, x: *mut T, m: *mut T) -> Vec<(*mut T, usize)> {
+        if self.plan.folded { self.halves(at, x, m).folded().to_vec() } else { vec![(x, self.plan.pitch)] }
+    }
+
+    /// Zeros what the last vectors of folded hidden arrays hold beyond the strip's pixels: it meets the line after them in neighbourhoods, and
+    /// sums over rows.
+    ///
+    /// # Safety
+    /// `arrays` are halves of hidden arrays, with the distance of their rows.
+    pub(super) unsafe fn clear(&self, walk: &Walk, at: &Rows, arrays: [(*mut T, usize); PARTS]) {
+        let (pixels, len) = (walk.pixels() / 2, at.len / 2);
+        if pixels < len {
+            for (x, row) in arrays {
+                for r in 0..at.rows {
+                    // SAFETY: the caller's promise; a half of a row is `len` elements long.
+                    unsafe { std::slice::from_raw_parts_mut(x.add(r * row + pixels), len - pixels) }.fill(T::default());
+                }
+            }
+        }
+    }
+
+    /// The halves of hidden arrays, and what they are folded into or come from in `m`.
+    pub(super) fn halves(&self, at: &Rows, x: *mut T, m: *mut T) -> Halves<T> {
+        Halves { rows: self.plan.hidden, len: at.len / 2, x, pitch: self.plan.pitch, m, half: self.plan.half }
+    }
+
+    /// Folds hidden arrays that are clear, if kernels are folded.
+    ///
+    /// # Safety
+    /// `x` and `m` are arrays of hidden rows, `m` four of them.
+    pub(super) unsafe fn fold(&self, at: &Rows, x: *mut T, m: *mut T) {
+        if self.plan.folded {
+            T::with(self.level, Fold(self.halves(at, x, m)));
+        }
+    }
+
+    /// y, and x = ρ(y), from what [`to_hidden`](Self::to_hidden) has left in `m`, or in y.
+    ///
+    /// # Safety
+    /// As [`fold`](Self::fold), for y too.
+    pub(super) unsafe fn unfold_activate(&self, at: &Rows, (y, m): (*mut T, *mut T), x: *mut T) {
+        if self.plan.folded {
+            T::with(self.level, UnfoldActivate(self.halves(at, y, m), x, self.rho));
+        } else {
+            T::with(self.level, Activate { at: *at, y, x, rho: self.rho });
+        }
+    }
+
+    /// x = ρ(y), clear and folded into `m`, if kernels are folded.
+    ///
+    /// # Safety
+    /// As above.
+    pub(super) unsafe fn activate_fold(&self, walk: &Walk, at: &Rows, y: *const T, (x, m): (*mut T, *mut T)) {
+        if self.plan.folded {
+            let halves = self.halves(at, x, m);
+            T::with(self.level, ActivateFold(halves, y, self.rho));
+            // SAFETY: the caller's promise.
+            unsafe { self.clear(walk, at, halves.folded()) };
+        } else {
+            T::with(self.level, Activate { at: *at, y, x, rho: self.rho });
+        }
+    }
+
+    /// g = ρ'(y) g, and the sums of its rows, for what [`to_hidden`](Self::to_hidden) has left in `m`, or in g.
+    ///
+    /// # Safety
+    /// As above; there is a vector for each of the sums.
+    pub(super) unsafe fn unfold_pull(&self, walk: &Walk, at: &Rows, y: *const T, (g, m): (*mut T, *mut T), sums: *mut T) {
+        let lanes = self.plan.lanes;
+        if self.plan.folded {
+            let halves = self.halves(at, g, m);
+            // SAFETY: the caller's promise.
+            unsafe { self.clear(walk, at, halves.parts()) };
+            T::with(self.level, UnfoldPull { halves, y, sums, lanes, rho: self.rho });
+        } else {
+            T::with(self.level, Pull { at: *at, y, g, sums, lanes, rho: self.rho });
+        }
+    }
+
+    /// Turns hidden arrays that are clear, or the four that they are folded to, so that vectors run over the channels; see
+    /// [`turn`](product::turn).
+    ///
+    /// # Safety
+    /// As above; `to` has room for as many arrays of whole vectors of channels.
+    pub(super) unsafe fn turn(&self, at: &Rows, x: *const T, to: *mut T) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if self.plan.folded {
+                let (rows, columns) = (self.plan.hidden, at.len / 2);
+                let apart = self.plan.wide() * columns;
+                (self.kernels.turn_folded)(&fold::Turn { from: x, odd: columns, row: self.plan.pitch, rows, columns, to, apart });
+            } else {
+                product::turn(self.kernels, (x, self.plan.pitch), self.plan.hidden, at.len, to);
+            }
+        }
+    }
+
+    /// x = b + W of the rows of one part after the other, for the `way` to a hidden array from neighbourhoods of part `i` in `edge`.
+    ///
+    /// # Safety
+    /// As [`times`](Packed::times).
+    pub(super) unsafe fn to_hidden(
+        &self,
+        way: &[Packed<'_, T>],
+        walk: &Walk,
+        at: &Rows,
+        (i, edge): (usize, *const T),
+        (x, m): (*mut T, *mut T),
+        bias: Option<*const T>,
+    ) {
+        let vectors = self.edge_vectors(at);
+        for (e, w) in way.iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let to = if self.plan.folded { self.halves(at, x, m).parts()[e] } else { (x, self.plan.pitch) };
+                let (from, rows) = self.edge(walk, e);
+                // M_1 goes to the even and to the odd pixels as it is.
+                let start = match bias {
+                    _ if i > 0 => Start::Output,
+                    Some(bias) if e == usize::from(self.plan.folded) => Start::Values(bias),
+                    _ => Start::Zero,
+                };
+                w.times(self.kernels, &self.tables, (edge.add(from), rows), vectors, to, start);
+            }
+        }
+    }
+
+    /// Rows of neighbourhoods from hidden arrays that are folded already, and a bias. Rows that are one another, shifted by lines, are added
+    /// up.
+    ///
+    /// # Safety
+    /// As [`times`](Packed::times).
+    pub(super) unsafe fn to_edge(
+        &self,
+        way: &[Packed<'_, T>],
+        walk: &Walk,
+        at: &Rows,
+        (x, m): (*mut T, *mut T),
+        edge: *mut T,
+        bias: Option<*const T>,
+    ) {
+        let (vectors, row, known) = (self.edge_vectors(at), self.edge_row(), walk.pixels() / 2);
+        for (e, (w, (from, from_row))) in way.chunks(self.plan.shifts()).zip(self.arrays(at, x, m)).enumerate() {
+            let (start, rows) = self.edge(walk, e);
+            let (shift, apart) = if self.plan.folded { (rows.row, rows.apart) } else { (0, row) };
+            // SAFETY: the caller's promise.
+            unsafe {
+                if self.plan.folded {
+                    for r in 0..w[0].rows() {
+                        std::slice::from_raw_parts_mut(edge.add(start + r * apart + known), row - known).fill(T::default());
+                    }
+                }
+                for (i, w) in w.iter().enumerate() {
+                    let to = (edge.add(start + i * shift), apart);
+                    let start = if i > 0 { Start::Output } else { bias.map_or(Start::Zero, Start::Values) };
+                    w.times(self.kernels, &self.tables, (from, Spread::even(from_row)), vectors, to, start);
+                }
+            }
+        }
+    }
+}
