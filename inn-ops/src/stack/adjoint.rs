@@ -28,7 +28,6 @@ use crate::cpu::CpuElement;
 use crate::pool;
 use crate::simd::MAX_LANES;
 use inn_core::stack::Pointwise;
-use std::ops::Range;
 use std::sync::Mutex;
 
 /// Elements of a thread's arrays: rows of the output's cotangent or of x, three of hidden channels, those that were not kept, and turned
@@ -46,12 +45,18 @@ const SUM_ELEMENTS: usize = 4096;
 struct Sums<'a, T: 'static> {
     sum: &'a [T],
     wide: usize,
-    kernels: &'a Kernels<T>,
+    kernels: &'static Kernels<T>,
+    alone: bool,
 }
 
+/// Rows of a matrix that are turned at one time: whole vectors of them, and as many of folded ones.
+const TURNED_ROWS: usize = 48;
+/// Elements up to which the matrix is turned by one thread.
+const TURNED_ALONE: usize = 1 << 15;
+
 impl<'a, T: CpuElement> Sums<'a, T> {
-    /// Adds partial gradients of `size` elements up, in their order; some ranges are those of folded weights.
-    fn new(kernels: &'a Kernels<T>, parts: &'a mut [T], (size, folded): (usize, &[Range<usize>]), wide: usize, alone: bool) -> Self {
+    /// Adds partial gradients of `size` elements up, in their order.
+    fn new(kernels: &'static Kernels<T>, parts: &'a mut [T], size: usize, wide: usize, alone: bool) -> Self {
         let (sum, others) = parts.split_at_mut(size);
         let chunks: Vec<_> = sum.chunks_mut(SUM_ELEMENTS).map(Mutex::new).collect();
         pool::each(chunks.len(), alone, |i| {
@@ -62,10 +67,7 @@ impl<'a, T: CpuElement> Sums<'a, T> {
             }
         });
         drop(chunks);
-        for range in folded {
-            fold::weight_gradients(&mut sum[range.clone()], wide);
-        }
-        Self { sum, wide, kernels }
+        Self { sum, wide, kernels, alone }
     }
 
     /// Adds the matrix at `start` with `rows` rows of `columns` elements to `to`, row by row.
@@ -75,13 +77,32 @@ impl<'a, T: CpuElement> Sums<'a, T> {
         }
     }
 
-    /// The same for the transposed matrix: `to` has a row for each column.
-    fn add_turned(&self, start: usize, rows: usize, columns: usize, to: &mut [T]) {
-        let from = self.sum[start..start + rows * self.wide].as_ptr();
-        let to = to[..rows * columns].as_mut_ptr();
-        let turn = Turn { from, from_row: self.wide, rows, columns, to, to_row: rows, pad: false, accumulate: true };
-        // SAFETY: both matrices have the elements, by the two slices above.
-        unsafe { (self.kernels.turn)(&turn) };
+    /// The same for the transposed matrix: `to` has a row for each column. The matrix may be the gradient of a `folded` weight.
+    fn add_turned(&self, start: usize, (rows, columns): (usize, usize), folded: bool, to: &mut [T]) {
+        let each = if folded { TURNED_ROWS / 3 * fold::PARTS } else { TURNED_ROWS };
+        let all = if folded { rows / 3 * fold::PARTS } else { rows };
+        let parts: Vec<_> = self.sum[start..start + all * self.wide].chunks(each * self.wide).collect();
+        let to = Shared::new(&mut to[..rows * columns]);
+        pool::each(parts.len(), self.alone || rows * columns < TURNED_ALONE, |i| {
+            let first = i * TURNED_ROWS;
+            let add = |from: &[T]| {
+                let from_row = self.wide;
+                // SAFETY: the columns of `to` from `first` on, as many as there are rows in this part; other parts have others.
+                unsafe {
+                    let (from, to) = (from.as_ptr(), to.get().add(first));
+                    let rows_here = TURNED_ROWS.min(rows - first);
+                    (self.kernels.turn)(&Turn { from, from_row, rows: rows_here, columns, to, to_row: rows, pad: false, accumulate: true });
+                }
+            };
+            if folded {
+                with_buffer(parts[i].len(), |taps: &mut [T]| {
+                    fold::weight_gradients(parts[i], self.wide, taps);
+                    add(taps);
+                });
+            } else {
+                add(parts[i]);
+            }
+        });
     }
 
     /// Adds the vectors at `start`, one a number, the lanes of each by halves.
@@ -241,9 +262,8 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
     for phase in 0..plan.phases() {
         pool::each(plan.slots, alone, |s| slot(phase, s));
     }
-    let folded = if plan.folded { vec![0..size_first, start_last..start_last + size_last] } else { Vec::new() };
-    let sums = Sums::new(kernels, partials, (size, &folded), wide, alone);
-    write(0, &|to| sums.add_turned(0, rows_in, n, to));
+    let sums = Sums::new(kernels, partials, size, wide, alone);
+    write(0, &|to| sums.add_turned(0, (rows_in, n), plan.folded, to));
     write(1, &|to| sums.add_vector(start_bias, to));
     for i in 0..plan.middle {
         write(2 + 2 * i, &|to| sums.add(size_first + i * n * wide, n, n, to));
@@ -251,7 +271,7 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
     }
     let end = 2 + 2 * plan.middle;
     match weights.last {
-        Ending::Transposed(_) => write(end, &|to| sums.add_turned(start_last, rows_out, n, to)),
+        Ending::Transposed(_) => write(end, &|to| sums.add_turned(start_last, (rows_out, n), plan.folded, to)),
         Ending::Affine(..) => {
             write(end, &|to| sums.add(start_last, rows_out, n, to));
             write(end + 1, &|to| sums.add_vector(start_bias + (plan.middle + 1) * n * lanes, to));

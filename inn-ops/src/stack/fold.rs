@@ -55,16 +55,17 @@ pub(super) fn weights<T: CpuElement>(alone: bool, weights: [(&[T], &mut [T]); 2]
     });
 }
 
-/// Gradients of U, rows `(r, e)` of `wide` elements, to those of w, rows `(r, tap)`, in place.
-pub(super) fn weight_gradients<T: CpuElement>(sum: &mut [T], wide: usize) {
+/// From gradients of U, rows `(r, e)` of `wide` elements, to those of w, rows `(r, tap)`.
+pub(super) fn weight_gradients<T: CpuElement>(gu: &[T], wide: usize, gw: &mut [T]) {
     let half = <T as inn_core::Scalar>::constant(0.5);
-    for r in 0..sum.len() / (PARTS * wide) {
+    for (u, w) in gu.chunks_exact(PARTS * wide).zip(gw.chunks_exact_mut(3 * wide)) {
+        let (u01, u23) = u.split_at(2 * wide);
+        let ((u0, u1), (u2, u3)) = (u01.split_at(wide), u23.split_at(wide));
+        let (w0, w12) = w.split_at_mut(wide);
+        let (w1, w2) = w12.split_at_mut(wide);
         for i in 0..wide {
-            let at = |e: usize| sum[(PARTS * r + e) * wide + i];
-            let (both, difference) = ((at(1) + at(2)) * half, (at(1) - at(2)) * half);
-            let taps = [at(0) + both, difference, both - at(3)];
-            // Rows of w end before the next rows of U begin.
-            (0..3).for_each(|t| sum[(3 * r + t) * wide + i] = taps[t]);
+            let (both, difference) = ((u1[i] + u2[i]) * half, (u1[i] - u2[i]) * half);
+            (w0[i], w1[i], w2[i]) = (u0[i] + both, difference, both - u3[i]);
         }
     }
 }

@@ -176,9 +176,11 @@ impl<T: Element> Packed<'_, T> {
         // A tile of `b` stays in the cache while all of A passes; few rows are better served by long tiles.
         let tile = if self.rows > kernels.product.len() { tables.tile } else { vectors };
         let lanes = kernels.lanes;
-        let mut v = 0;
-        while v < vectors {
-            let count = tile.min(vectors - v);
+        let tiles = vectors.div_ceil(tile.max(1));
+        for i in 0..tiles {
+            // Of almost equal size: a single vector would wait for its own sums.
+            let columns = split(vectors, tiles, i);
+            let v = columns.start;
             for block in 0..blocks {
                 let range = split(self.rows, blocks, block);
                 // SAFETY: the caller's promise; the block lies within A.
@@ -190,7 +192,7 @@ impl<T: Element> Packed<'_, T> {
                         columns: self.columns,
                         b: b.add(v * lanes),
                         b_rows,
-                        vectors: count,
+                        vectors: columns.len(),
                         to: to.add(range.start * to_row + v * lanes),
                         to_row,
                         accumulate: matches!(start, Start::Output),
@@ -198,7 +200,6 @@ impl<T: Element> Packed<'_, T> {
                     (kernels.product[range.len() - 1])(&product);
                 }
             }
-            v += count;
         }
     }
 }
