@@ -4,7 +4,7 @@ use super::copy::{self, Source};
 use super::micro::{self, Panel, Product};
 use super::outer::{self, Outer, Turn};
 use crate::simd::{Element, Level};
-use crate::stack::fold;
+use crate::stack::fold::{self, Folding, Four, Scheme, Two};
 use crate::stack::lines::{self, Lines};
 
 /// Computes rows of a matrix product.
@@ -33,11 +33,22 @@ pub(crate) struct Kernels<T: 'static> {
     /// From an image to the rows of a strip, and back.
     pub(crate) gather: unsafe fn(&Lines<'_, T>),
     pub(crate) scatter: unsafe fn(&Lines<'_, T>),
-    /// The same for folded rows.
-    pub(crate) gather_folded: unsafe fn(&Lines<'_, T>),
-    pub(crate) scatter_folded: unsafe fn(&Lines<'_, T>),
-    /// Transposes hidden arrays into folded ones.
-    pub(crate) turn_folded: unsafe fn(&fold::Turn<T>),
+    /// The same for folded rows, and transposing hidden arrays into folded ones, by [`Folding`].
+    pub(crate) folded: [Folded<T>; 2],
+}
+
+/// Kernels of a scheme of folding.
+pub(crate) struct Folded<T> {
+    pub(crate) gather: unsafe fn(&Lines<'_, T>),
+    pub(crate) scatter: unsafe fn(&Lines<'_, T>),
+    pub(crate) turn: unsafe fn(&fold::Turn<T>),
+}
+
+impl<T> Kernels<T> {
+    /// The kernels of a scheme.
+    pub(crate) fn folded(&self, folding: Folding) -> &Folded<T> {
+        &self.folded[folding as usize]
+    }
 }
 
 /// Gives the kernels of an element type. Not nameable outside of this crate.
@@ -106,21 +117,21 @@ macro_rules! table {
             }
 
             $(#[$enable])?
-            unsafe fn gather_folded(p: &Lines<'_, $elem>) {
+            unsafe fn gather_folded<S: Scheme>(p: &Lines<'_, $elem>) {
                 // SAFETY: see above.
-                unsafe { fold::gather::<L>(p) }
+                unsafe { fold::gather::<L, S>(p) }
             }
 
             $(#[$enable])?
-            unsafe fn scatter_folded(p: &Lines<'_, $elem>) {
+            unsafe fn scatter_folded<S: Scheme>(p: &Lines<'_, $elem>) {
                 // SAFETY: see above.
-                unsafe { fold::scatter::<L>(p) }
+                unsafe { fold::scatter::<L, S>(p) }
             }
 
             $(#[$enable])?
-            unsafe fn turn_folded(p: &fold::Turn<$elem>) {
+            unsafe fn turn_folded<S: Scheme>(p: &fold::Turn<$elem>) {
                 // SAFETY: see above.
-                unsafe { fold::turn::<L>(p) }
+                unsafe { fold::turn::<L, S>(p) }
             }
 
             pub(super) static TABLE: Kernels<$elem> = Kernels {
@@ -133,9 +144,10 @@ macro_rules! table {
                 turn,
                 gather,
                 scatter,
-                gather_folded,
-                scatter_folded,
-                turn_folded,
+                folded: [
+                    Folded { gather: gather_folded::<Two>, scatter: scatter_folded::<Two>, turn: turn_folded::<Two> },
+                    Folded { gather: gather_folded::<Four>, scatter: scatter_folded::<Four>, turn: turn_folded::<Four> },
+                ],
             };
         }
     };

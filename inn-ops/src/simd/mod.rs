@@ -105,20 +105,26 @@ pub trait Element:
     const ZERO: Self;
     /// One.
     const ONE: Self;
-    /// -1.
-    const MINUS_ONE: Self;
+    /// The nearest number.
+    fn of(value: f64) -> Self;
 }
 
 impl Element for f32 {
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
-    const MINUS_ONE: Self = -1.0;
+    #[inline(always)]
+    fn of(value: f64) -> Self {
+        value as Self
+    }
 }
 
 impl Element for f64 {
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
-    const MINUS_ONE: Self = -1.0;
+    #[inline(always)]
+    fn of(value: f64) -> Self {
+        value
+    }
 }
 
 /// The largest number of lanes of any vector type.

@@ -11,7 +11,7 @@
 //! Each task adds its strips to a partial gradient of the weights; those are added in their order at the end.
 
 use super::common::{Common, Walks};
-use super::fold;
+use super::fold::{self, Folding, with_scheme};
 use super::lines::Image;
 use super::map::{folded_len, packed_len};
 use super::plan::Plan;
@@ -33,7 +33,7 @@ use std::sync::Mutex;
 /// Elements of a thread's arrays: rows of the output's cotangent or of x, three of hidden channels, those that were not kept, and turned
 /// ones.
 pub(super) fn thread_len(plan: &Plan, kept: bool) -> usize {
-    let turned = plan.wide() * plan.pitch.max(plan.arrays() * plan.half);
+    let turned = plan.wide() * plan.pitch.max(plan.arrays() * plan.piece);
     let own = if kept { 0 } else { plan.kept_of_strip() };
     plan.edge_len() + folded_len(plan) + 3 * plan.hidden * plan.pitch + own + SLACK + turned + SLACK
 }
@@ -77,10 +77,10 @@ impl<'a, T: CpuElement> Sums<'a, T> {
         }
     }
 
-    /// The same for the transposed matrix: `to` has a row for each column. The matrix may be the gradient of a `folded` weight.
-    fn add_turned(&self, start: usize, (rows, columns): (usize, usize), folded: bool, to: &mut [T]) {
-        let each = if folded { TURNED_ROWS / 3 * fold::PARTS } else { TURNED_ROWS };
-        let all = if folded { rows / 3 * fold::PARTS } else { rows };
+    /// The same for the transposed matrix: `to` has a row for each column. The matrix may be the gradient of a folded weight.
+    fn add_turned(&self, start: usize, (rows, columns): (usize, usize), folding: Option<Folding>, to: &mut [T]) {
+        let unfolded = |rows: usize| folding.map_or(rows, |folding| rows / 3 * folding.parts());
+        let (each, all) = (unfolded(TURNED_ROWS), unfolded(rows));
         let parts: Vec<_> = self.sum[start..start + all * self.wide].chunks(each * self.wide).collect();
         let to = Shared::new(&mut to[..rows * columns]);
         pool::each(parts.len(), self.alone || rows * columns < TURNED_ALONE, |i| {
@@ -94,9 +94,9 @@ impl<'a, T: CpuElement> Sums<'a, T> {
                     (self.kernels.turn)(&Turn { from, from_row, rows: rows_here, columns, to, to_row: rows, pad: false, accumulate: true });
                 }
             };
-            if folded {
+            if let Some(folding) = folding {
                 with_buffer(parts[i].len(), |taps: &mut [T]| {
-                    fold::weight_gradients(parts[i], self.wide, taps);
+                    with_scheme!(folding, S => fold::weight_gradients::<T, S>(parts[i], self.wide, taps));
                     add(taps);
                 });
             } else {
@@ -185,7 +185,7 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
                 (m, x, g, next, turned, shared.get().add(slot * size))
             };
             // SAFETY: as above; only where nothing was kept.
-            let own = unsafe { turned.add(wide * plan.pitch.max(plan.arrays() * plan.half) + SLACK) };
+            let own = unsafe { turned.add(wide * plan.pitch.max(plan.arrays() * plan.piece) + SLACK) };
             if phase == 0 {
                 // SAFETY: the partial gradient of this slot alone.
                 unsafe { std::slice::from_raw_parts_mut(part, size) }.fill(T::default());
@@ -213,16 +213,14 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
                         }
                         _ => {
                             T::with(level, Activate { at, y: y(plan.middle), x, rho });
-                            if plan.folded {
-                                common.clear(&walks.first, &at, common.halves(&at, x, m).folded());
-                            }
+                            common.clear_hidden(&walks.first, &at, x);
                         }
                     }
                     // The partial gradient of the rows of a part, from neighbourhoods in `edge` and what was turned.
                     let outer_all = |walk: &Walk, rows: usize, place: *mut T| {
                         for e in 0..arrays {
                             let (start, spread) = common.edge(walk, e);
-                            let a = (edge.add(start).cast_const(), spread, rows / if plan.folded { 3 } else { 1 });
+                            let a = (edge.add(start).cast_const(), spread, rows / plan.taps());
                             let b = (turned.add(e * wide * edge_vectors * lanes).cast_const(), wide);
                             outer(kernels, tables, a, b, edge_vectors * lanes, (place.add(e * wide), arrays * wide));
                         }
@@ -263,7 +261,7 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
         pool::each(plan.slots, alone, |s| slot(phase, s));
     }
     let sums = Sums::new(kernels, partials, size, wide, alone);
-    write(0, &|to| sums.add_turned(0, (rows_in, n), plan.folded, to));
+    write(0, &|to| sums.add_turned(0, (rows_in, n), plan.folding, to));
     write(1, &|to| sums.add_vector(start_bias, to));
     for i in 0..plan.middle {
         write(2 + 2 * i, &|to| sums.add(size_first + i * n * wide, n, n, to));
@@ -271,7 +269,7 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
     }
     let end = 2 + 2 * plan.middle;
     match weights.last {
-        Ending::Transposed(_) => write(end, &|to| sums.add_turned(start_last, (rows_out, n), plan.folded, to)),
+        Ending::Transposed(_) => write(end, &|to| sums.add_turned(start_last, (rows_out, n), plan.folding, to)),
         Ending::Affine(..) => {
             write(end, &|to| sums.add(start_last, rows_out, n, to));
             write(end + 1, &|to| sums.add_vector(start_bias + (plan.middle + 1) * n * lanes, to));

@@ -1,7 +1,7 @@
 //! What the passes over strips share: the plan, the kernels, and the steps that all of them are made of.
 
 use super::Weights;
-use super::fold::{self, ActivateFold, Fold, Halves, PARTS, UnfoldActivate, UnfoldPull};
+use super::fold::{self, ActivateFold, Fold, Tiles, UnfoldActivate, UnfoldPull, with_scheme};
 use super::lines::{Image, Lines};
 use super::plan::{Plan, Taps};
 use super::pointwise::{Activate, Pull, Rows};
@@ -12,6 +12,7 @@ use crate::conv::micro::Spread;
 use crate::cpu::CpuElement;
 use crate::simd::{self, Level};
 use inn_core::stack::Pointwise;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Multiply-adds up to which a call stays on its thread.
@@ -87,21 +88,21 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
 
     /// The hidden arrays of a strip.
     pub(super) fn hidden_rows(&self, walk: &Walk) -> Rows {
-        let halves = if self.plan.folded { 2 } else { 1 };
-        let vectors = halves * (walk.pixels() / halves).div_ceil(self.plan.lanes);
+        let tile = self.plan.tile();
+        let vectors = tile * (walk.pixels() / tile).div_ceil(self.plan.lanes);
         Rows { rows: self.plan.hidden, len: vectors * self.plan.lanes, pitch: self.plan.pitch }
     }
 
     /// Distance of the rows of an array of neighbourhoods.
     fn edge_row(&self) -> usize {
-        if self.plan.folded { self.plan.edge } else { self.plan.pitch }
+        if self.plan.folding.is_some() { self.plan.edge } else { self.plan.pitch }
     }
 
     /// Where array `e` of neighbourhoods starts, and the places of its rows.
     pub(super) fn edge(&self, walk: &Walk, e: usize) -> (usize, Spread) {
         let row = self.edge_row();
-        let rows = if self.plan.folded {
-            Spread { row: walk.count / 2, group: self.plan.shifts(), apart: PARTS * row }
+        let rows = if self.plan.folding.is_some() {
+            Spread { row: walk.count / self.plan.tile(), group: self.plan.shifts(), apart: self.plan.arrays() * row }
         } else {
             Spread::even(row)
         };
@@ -110,7 +111,7 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
 
     /// Vectors of a row of neighbourhoods.
     pub(super) fn edge_vectors(&self, at: &Rows) -> usize {
-        at.len / self.plan.lanes / if self.plan.folded { 2 } else { 1 }
+        at.len / self.plan.lanes / self.plan.tile()
     }
 
     /// Reads the rows of a part of an image.
@@ -118,7 +119,7 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
     /// # Safety
     /// As [`gather`](super::lines::gather).
     pub(super) unsafe fn gather(&self, image: Image<T>, walk: &Walk, part: &Part, rows: *mut T) {
-        let kernel = if self.plan.folded { self.kernels.gather_folded } else { self.kernels.gather };
+        let kernel = self.plan.folding.map_or(self.kernels.gather, |folding| self.kernels.folded(folding).gather);
         // SAFETY: the caller's promise; the part lies within the image.
         unsafe { kernel(&Lines { image: image.part(&part.channels), walk, rows, pitch: self.edge_row() }) };
     }
@@ -128,57 +129,68 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
     /// # Safety
     /// As [`scatter`](super::lines::scatter).
     pub(super) unsafe fn scatter(&self, image: Image<T>, walk: &Walk, part: &Part, rows: *mut T) {
-        let kernel = if self.plan.folded { self.kernels.scatter_folded } else { self.kernels.scatter };
+        let kernel = self.plan.folding.map_or(self.kernels.scatter, |folding| self.kernels.folded(folding).scatter);
         // SAFETY: the caller's promise; the part lies within the image.
         unsafe { kernel(&Lines { image: image.part(&part.channels), walk, rows, pitch: self.edge_row() }) };
     }
 
-    /// The hidden arrays of a strip, and where products find or leave them: as they are, or folded into `m`.
-    pub(super) fn arrays(&self, at: &Rows, x: *mut T, m: *mut T) -> Vec<(*mut T, usize)> {
-        if self.plan.folded { self.halves(at, x, m).folded().to_vec() } else { vec![(x, self.plan.pitch)] }
+    /// Where products find array `e` that takes the place of a hidden one: that one itself, or what it was folded into.
+    fn array(&self, at: &Rows, e: usize, x: *mut T, m: *mut T) -> (*mut T, usize) {
+        self.plan.folding.map_or((x, self.plan.pitch), |folding| self.tiles(at, x, m).folded(folding, e))
     }
 
-    /// Zeros what the last vectors of folded hidden arrays hold beyond the strip's pixels: it meets the line after them in neighbourhoods, and
+    /// Zeros what the last vectors of parts of hidden arrays hold beyond the strip's pixels: it meets the line after them in neighbourhoods, and
     /// sums over rows.
     ///
     /// # Safety
-    /// `arrays` are halves of hidden arrays, with the distance of their rows.
-    pub(super) unsafe fn clear(&self, walk: &Walk, at: &Rows, arrays: [(*mut T, usize); PARTS]) {
-        let (pixels, len) = (walk.pixels() / 2, at.len / 2);
-        if pixels < len {
-            for (x, row) in arrays {
-                for r in 0..at.rows {
-                    // SAFETY: the caller's promise; a half of a row is `len` elements long.
-                    unsafe { std::slice::from_raw_parts_mut(x.add(r * row + pixels), len - pixels) }.fill(T::default());
-                }
+    /// The array has a row of whole vectors of tiles for each hidden channel; `row` is their distance.
+    unsafe fn clear(&self, walk: &Walk, at: &Rows, (array, row): (*mut T, usize)) {
+        let (tiles, len) = (walk.pixels() / self.plan.tile(), at.len / self.plan.tile());
+        for r in 0..if tiles < len { at.rows } else { 0 } {
+            // SAFETY: the caller's promise.
+            unsafe { std::slice::from_raw_parts_mut(array.add(r * row + tiles), len - tiles) }.fill(T::default());
+        }
+    }
+
+    /// The same for x, in all its parts, if kernels are folded.
+    ///
+    /// # Safety
+    /// As [`fold`](Self::fold).
+    pub(super) unsafe fn clear_hidden(&self, walk: &Walk, at: &Rows, x: *mut T) {
+        if self.plan.folding.is_some() {
+            for k in 0..self.plan.tile() {
+                // SAFETY: the caller's promise.
+                unsafe { self.clear(walk, at, (x.add(k * at.len / self.plan.tile()), self.plan.pitch)) };
             }
         }
     }
 
-    /// The halves of hidden arrays, and what they are folded into or come from in `m`.
-    pub(super) fn halves(&self, at: &Rows, x: *mut T, m: *mut T) -> Halves<T> {
-        Halves { rows: self.plan.hidden, len: at.len / 2, x, pitch: self.plan.pitch, m, half: self.plan.half }
+    /// The parts of hidden arrays, and what they are folded into or come from in `m`.
+    fn tiles(&self, at: &Rows, x: *mut T, m: *mut T) -> Tiles<T> {
+        Tiles { rows: self.plan.hidden, len: at.len / self.plan.tile(), x, pitch: self.plan.pitch, m, piece: self.plan.piece }
     }
 
     /// Folds hidden arrays that are clear, if kernels are folded.
     ///
     /// # Safety
-    /// `x` and `m` are arrays of hidden rows, `m` four of them.
+    /// `x` and `m` are arrays of hidden rows, `m` as many as the plan has.
     pub(super) unsafe fn fold(&self, at: &Rows, x: *mut T, m: *mut T) {
-        if self.plan.folded {
-            T::with(self.level, Fold(self.halves(at, x, m)));
+        if let Some(folding) = self.plan.folding {
+            with_scheme!(folding, S => T::with(self.level, Fold(self.tiles(at, x, m), PhantomData::<S>)));
         }
     }
 
-    /// y, and x = ρ(y), from what [`to_hidden`](Self::to_hidden) has left in `m`, or in y.
+    /// y, and x = ρ(y), from what [`to_hidden`](Self::to_hidden) has left in `m`, which lacks the bias, or in y.
     ///
     /// # Safety
-    /// As [`fold`](Self::fold), for y too.
-    pub(super) unsafe fn unfold_activate(&self, at: &Rows, (y, m): (*mut T, *mut T), x: *mut T) {
-        if self.plan.folded {
-            T::with(self.level, UnfoldActivate(self.halves(at, y, m), x, self.rho));
+    /// As [`fold`](Self::fold), for y too; there is a bias for each row.
+    pub(super) unsafe fn unfold_activate(&self, at: &Rows, (y, m): (*mut T, *mut T), bias: *const T, x: *mut T) {
+        let rho = self.rho;
+        if let Some(folding) = self.plan.folding {
+            let tiles = self.tiles(at, y, m);
+            with_scheme!(folding, S => T::with(self.level, UnfoldActivate { tiles, bias, to: x, rho, scheme: PhantomData::<S> }));
         } else {
-            T::with(self.level, Activate { at: *at, y, x, rho: self.rho });
+            T::with(self.level, Activate { at: *at, y, x, rho });
         }
     }
 
@@ -187,11 +199,16 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
     /// # Safety
     /// As above.
     pub(super) unsafe fn activate_fold(&self, walk: &Walk, at: &Rows, y: *const T, (x, m): (*mut T, *mut T)) {
-        if self.plan.folded {
-            let halves = self.halves(at, x, m);
-            T::with(self.level, ActivateFold(halves, y, self.rho));
+        if let Some(folding) = self.plan.folding {
+            let tiles = self.tiles(at, x, m);
+            with_scheme!(folding, S => T::with(self.level, ActivateFold(tiles, y, self.rho, PhantomData::<S>)));
             // SAFETY: the caller's promise.
-            unsafe { self.clear(walk, at, halves.folded()) };
+            unsafe {
+                self.clear_hidden(walk, at, x);
+                for e in 1..folding.parts() - 1 {
+                    self.clear(walk, at, tiles.part(e));
+                }
+            }
         } else {
             T::with(self.level, Activate { at: *at, y, x, rho: self.rho });
         }
@@ -202,36 +219,40 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
     /// # Safety
     /// As above; there is a vector for each of the sums.
     pub(super) unsafe fn unfold_pull(&self, walk: &Walk, at: &Rows, y: *const T, (g, m): (*mut T, *mut T), sums: *mut T) {
-        let lanes = self.plan.lanes;
-        if self.plan.folded {
-            let halves = self.halves(at, g, m);
-            // SAFETY: the caller's promise.
-            unsafe { self.clear(walk, at, halves.parts()) };
-            T::with(self.level, UnfoldPull { halves, y, sums, lanes, rho: self.rho });
+        let (lanes, rho) = (self.plan.lanes, self.rho);
+        if let Some(folding) = self.plan.folding {
+            let tiles = self.tiles(at, g, m);
+            for e in 0..folding.parts() {
+                // SAFETY: the caller's promise.
+                unsafe { self.clear(walk, at, tiles.part(e)) };
+            }
+            with_scheme!(folding, S => T::with(self.level, UnfoldPull { tiles, y, sums, lanes, rho, scheme: PhantomData::<S> }));
         } else {
-            T::with(self.level, Pull { at: *at, y, g, sums, lanes, rho: self.rho });
+            T::with(self.level, Pull { at: *at, y, g, sums, lanes, rho });
         }
     }
 
-    /// Turns hidden arrays that are clear, or the four that they are folded to, so that vectors run over the channels; see
+    /// Turns hidden arrays that are clear, or those that they are folded to, so that vectors run over the channels; see
     /// [`turn`](product::turn).
     ///
     /// # Safety
     /// As above; `to` has room for as many arrays of whole vectors of channels.
     pub(super) unsafe fn turn(&self, at: &Rows, x: *const T, to: *mut T) {
+        let (rows, row) = (self.plan.hidden, self.plan.pitch);
         // SAFETY: the caller's promise.
         unsafe {
-            if self.plan.folded {
-                let (rows, columns) = (self.plan.hidden, at.len / 2);
+            if let Some(folding) = self.plan.folding {
+                let columns = at.len / folding.tile();
                 let apart = self.plan.wide() * columns;
-                (self.kernels.turn_folded)(&fold::Turn { from: x, odd: columns, row: self.plan.pitch, rows, columns, to, apart });
+                (self.kernels.folded(folding).turn)(&fold::Turn { from: x, row, rows, columns, to, apart });
             } else {
-                product::turn(self.kernels, (x, self.plan.pitch), self.plan.hidden, at.len, to);
+                product::turn(self.kernels, (x, row), rows, at.len, to);
             }
         }
     }
 
-    /// x = b + W of the rows of one part after the other, for the `way` to a hidden array from neighbourhoods of part `i` in `edge`.
+    /// x = W of the rows of one part after the other, for the `way` to a hidden array from neighbourhoods of part `i` in `edge`, and a bias
+    /// where x is not folded.
     ///
     /// # Safety
     /// As [`times`](Packed::times).
@@ -248,12 +269,11 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
         for (e, w) in way.iter().enumerate() {
             // SAFETY: the caller's promise.
             unsafe {
-                let to = if self.plan.folded { self.halves(at, x, m).parts()[e] } else { (x, self.plan.pitch) };
+                let to = if self.plan.folding.is_some() { self.tiles(at, x, m).part(e) } else { (x, self.plan.pitch) };
                 let (from, rows) = self.edge(walk, e);
-                // M_1 goes to the even and to the odd pixels as it is.
                 let start = match bias {
                     _ if i > 0 => Start::Output,
-                    Some(bias) if e == usize::from(self.plan.folded) => Start::Values(bias),
+                    Some(bias) if self.plan.folding.is_none() => Start::Values(bias),
                     _ => Start::Zero,
                 };
                 w.times(self.kernels, &self.tables, (edge.add(from), rows), vectors, to, start);
@@ -275,13 +295,15 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
         edge: *mut T,
         bias: Option<*const T>,
     ) {
-        let (vectors, row, known) = (self.edge_vectors(at), self.edge_row(), walk.pixels() / 2);
-        for (e, (w, (from, from_row))) in way.chunks(self.plan.shifts()).zip(self.arrays(at, x, m)).enumerate() {
+        let (vectors, row, known) = (self.edge_vectors(at), self.edge_row(), walk.pixels() / self.plan.tile());
+        for (e, w) in way.chunks(self.plan.shifts()).enumerate() {
+            let (from, from_row) = self.array(at, e, x, m);
             let (start, rows) = self.edge(walk, e);
-            let (shift, apart) = if self.plan.folded { (rows.row, rows.apart) } else { (0, row) };
+            let folded = self.plan.folding.is_some();
+            let (shift, apart) = if folded { (rows.row, rows.apart) } else { (0, row) };
             // SAFETY: the caller's promise.
             unsafe {
-                if self.plan.folded {
+                if folded {
                     for r in 0..w[0].rows() {
                         std::slice::from_raw_parts_mut(edge.add(start + r * apart + known), row - known).fill(T::default());
                     }

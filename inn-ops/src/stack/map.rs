@@ -1,7 +1,6 @@
 //! The forward pass over strips.
 
 use super::common::{Common, Walks};
-use super::fold::PARTS;
 use super::lines::Image;
 use super::packing::Way;
 use super::plan::Plan;
@@ -22,9 +21,9 @@ pub(super) fn packed_len(plan: &Plan) -> usize {
     plan.hidden * (plan.unfolded(rows_in) + plan.middle * plan.hidden + plan.unfolded(rows_out))
 }
 
-/// Elements of the four arrays that take the place of a hidden one.
+/// Elements of the arrays that take the place of a hidden one.
 pub(super) fn folded_len(plan: &Plan) -> usize {
-    if plan.folded { PARTS * plan.hidden * plan.half } else { 0 }
+    if plan.folding.is_some() { plan.arrays() * plan.hidden * plan.piece } else { 0 }
 }
 
 /// Elements of a thread's arrays.
@@ -56,7 +55,7 @@ impl<T: CpuElement, A: Pointwise> Common<'_, T, A> {
                 self.gather(inputs[part.image], walk, part, edge);
                 self.to_hidden(w, walk, &at, (i, edge), (y(0), m), Some(weights.first.1.as_ptr()));
             }
-            self.unfold_activate(&at, (y(0), m), x);
+            self.unfold_activate(&at, (y(0), m), weights.first.1.as_ptr(), x);
             for (i, ((_, bias), w)) in weights.middle.iter().zip(&way.middle).enumerate() {
                 let start = Start::Values(bias.as_ptr());
                 w.times(self.kernels, &self.tables, (x, Spread::even(pitch)), vectors, (y(i + 1), pitch), start);

@@ -2,7 +2,7 @@
 
 use super::Ending;
 use super::common::{Common, Part};
-use super::fold::{self, PARTS};
+use super::fold::{self, with_scheme};
 use super::product::{Packed, Source, pack};
 use crate::conv::scratch::with_buffer;
 use crate::cpu::CpuElement;
@@ -17,17 +17,18 @@ pub(super) struct Way<'a, T> {
 }
 
 impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
-    /// The first and the last weight as products take them: themselves, or the four that they are folded to.
+    /// The first and the last weight as products take them: themselves, or those that they are folded to.
     fn with_weights<R>(&self, body: impl FnOnce(&[&[T]], &[&[T]]) -> R) -> R {
         let (Ending::Transposed(last) | Ending::Affine(last, _)) = self.weights.last;
         let first = self.weights.first.0;
-        if !self.plan.folded {
+        let Some(folding) = self.plan.folding else {
             return body(&[first], &[last]);
-        }
+        };
+        let parts = folding.parts();
         let lengths = [first.len() / 3, last.len() / 3];
-        with_buffer(PARTS * (lengths[0] + lengths[1]), |folded: &mut [T]| {
-            let (to_first, to_last) = folded.split_at_mut(PARTS * lengths[0]);
-            fold::weights(self.alone, [(first, to_first), (last, to_last)]);
+        with_buffer(parts * (lengths[0] + lengths[1]), |folded: &mut [T]| {
+            let (to_first, to_last) = folded.split_at_mut(parts * lengths[0]);
+            with_scheme!(folding, S => fold::weights::<T, S>(self.alone, [(first, to_first), (last, to_last)]));
             let (first, last): (Vec<_>, Vec<_>) = (to_first.chunks(lengths[0]).collect(), to_last.chunks(lengths[1]).collect());
             body(&first, &last)
         })
@@ -35,7 +36,7 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
 
     /// The rows of a part in a folded weight, or in the weight itself.
     fn rows(&self, part: &Part) -> Range<usize> {
-        let taps = if self.plan.folded { 3 } else { 1 };
+        let taps = self.plan.taps();
         part.rows.start / taps..part.rows.end / taps
     }
 

@@ -8,7 +8,7 @@
 //! they run in two phases: those with even numbers together, then the odd ones, and two pieces of a phase lie further apart
 //! than they reach. All of this depends on shapes alone.
 
-use super::fold::PARTS;
+use super::fold::Folding;
 use crate::conv::plan::split;
 use inn_core::stack::StackShape;
 use std::ops::Range;
@@ -24,6 +24,8 @@ const MANY_ROWS_PIXELS: usize = 144;
 const STRIP_PIXELS: usize = 144;
 /// Pixels of a strip of folded kernels at most: the longer, the fewer of its lines are reached by others too.
 const FOLDED_PIXELS: usize = 576;
+/// The part of a vector that the tiles of a line fill at least.
+const LEAST_SHARE: usize = 4;
 /// Pixels of a strip at least, where there are as many.
 const LEAST_PIXELS: usize = 48;
 /// Pieces of a call, if it is large enough.
@@ -75,9 +77,9 @@ pub(crate) struct Plan {
     pub(super) bytes: usize,
     /// Distance of the rows of a strip's arrays.
     pub(super) pitch: usize,
-    /// Whether both kernels are folded, see [`fold`](super::fold), and the distance of rows with half of the pixels.
-    pub(super) folded: bool,
-    pub(super) half: usize,
+    /// How both kernels are folded, if they are, see [`fold`](super::fold), and the distance of rows with a number for each tile.
+    pub(super) folding: Option<Folding>,
+    pub(super) piece: usize,
     /// Distance of folded rows of neighbourhoods, which hold the lines above and below too.
     pub(super) edge: usize,
     cut: Cut,
@@ -126,11 +128,14 @@ impl Plan {
         let most = room.clamp(LEAST_PIXELS, limit);
         let (lines, width) = (extents[0] * extents[1], extents[2]);
         let three = first.kernel[2] == 3 && first.padding[2] == 1 && last == first;
-        // Half a line has to fill half a vector, or a quarter where there is much to save, or folding costs more than it saves.
-        let short = if rows > MANY_ROWS { lanes / 2 } else { lanes };
+        // A line's tiles have to fill a part of a vector, or folding costs more than it saves; less where there is much to save.
         let long = room.clamp(LEAST_PIXELS, FOLDED_PIXELS);
-        let folded = three && width.is_multiple_of(2) && width >= short.max(2) && width <= long;
-        let cut = if folded {
+        let fits = |folding: &Folding| {
+            let share = if *folding == Folding::Four || rows > MANY_ROWS { LEAST_SHARE } else { LEAST_SHARE / 2 };
+            width.is_multiple_of(folding.tile()) && width / folding.tile() * share >= lanes && width <= long
+        };
+        let folding = [Folding::Four, Folding::Two].into_iter().filter(|_| three).find(fits);
+        let cut = if folding.is_some() {
             Cut::Plane(extents[1].div_ceil(long / width))
         } else if width > most {
             Cut::Line(width.div_ceil(most))
@@ -150,8 +155,10 @@ impl Plan {
             let vectors = elements.div_ceil(lanes) + 1;
             (vectors + (vectors + 1) % 2) * lanes
         };
-        let pitch = odd(longest);
-        let (half, edge) = (odd(longest / 2), odd(longest / 2 + (first.kernel[1] - 1) * width / 2));
+        let tile = folding.map_or(1, Folding::tile);
+        // Each pixel of a tile has whole vectors.
+        let pitch = odd((longest / tile).next_multiple_of(lanes) * tile);
+        let (piece, edge) = (odd(longest / tile), odd((longest + (first.kernel[1] - 1) * width) / tile));
         let mut plan = Self {
             batch,
             extents,
@@ -165,8 +172,8 @@ impl Plan {
             lanes,
             bytes,
             pitch,
-            folded,
-            half,
+            folding,
+            piece,
             edge,
             cut,
             parts: 0,
@@ -226,23 +233,37 @@ impl Plan {
 
     /// Arrays that take the place of a hidden one at a folded kernel, or just that one.
     pub(super) fn arrays(&self) -> usize {
-        if self.folded { PARTS } else { 1 }
+        self.folding.map_or(1, Folding::parts)
     }
 
-    /// Rows of the arrays for as many rows of a weight: four instead of three taps where kernels are folded.
+    /// Pixels of which a row of such an array has one number.
+    pub(super) fn tile(&self) -> usize {
+        self.folding.map_or(1, Folding::tile)
+    }
+
+    /// Rows of the arrays for as many rows of a weight: four or six instead of three taps where kernels are folded.
     pub(super) fn unfolded(&self, rows: usize) -> usize {
-        if self.folded { rows / 3 * PARTS } else { rows }
+        rows / self.taps() * self.arrays()
+    }
+
+    /// Taps that are folded to as many rows as there are arrays.
+    pub(super) fn taps(&self) -> usize {
+        if self.folding.is_some() { 3 } else { 1 }
     }
 
     /// Rows of an array of neighbourhoods that are one, shifted by lines.
     pub(super) fn shifts(&self) -> usize {
-        if self.folded { self.first.kernel[1] } else { 1 }
+        if self.folding.is_some() { self.first.kernel[1] } else { 1 }
     }
 
     /// Elements of the array for neighbourhoods.
     pub(super) fn edge_len(&self) -> usize {
         let rows = self.edge_rows();
-        if self.folded { rows.div_ceil(self.first.count()) * self.first.kernel[0] * PARTS * self.edge } else { rows * self.pitch }
+        if self.folding.is_some() {
+            rows.div_ceil(self.first.count()) * self.first.kernel[0] * self.arrays() * self.edge
+        } else {
+            rows * self.pitch
+        }
     }
 
     /// Rows of the array for neighbourhoods.
@@ -354,7 +375,7 @@ mod tests {
     /// Every pixel is in one strip, every strip in one task, and tasks of one phase do not meet.
     #[test]
     fn pieces_cover_the_batch_and_keep_apart() {
-        let extents: [&[usize]; 14] = [
+        let extents: [&[usize]; 16] = [
             &[],
             &[5],
             &[1000],
@@ -369,6 +390,8 @@ mod tests {
             &[2, 2, 300],
             &[16, 30, 34],
             &[64, 66],
+            &[10, 40],
+            &[5, 20],
         ];
         for spatial in extents {
             for (batch, kernel, hidden) in [(1, 3, 8), (1, 1, 128), (3, 5, 128), (16, 3, 33), (70, 1, 600), (2, 7, 600)] {
@@ -380,7 +403,8 @@ mod tests {
                     for task in 0..p.tasks(phase) {
                         for s in p.task(phase, task) {
                             let strip = p.strip(s);
-                            assert!(strip.lines.len() * strip.x.len() < p.pitch);
+                            let pixels = strip.lines.len() * strip.x.len();
+                            assert!((pixels / p.tile()).next_multiple_of(p.lanes) * p.tile() <= p.pitch);
                             for line in strip.lines.clone() {
                                 for x in strip.x.clone() {
                                     let at = line * p.extents[2] + x;

@@ -1,0 +1,263 @@
+//! Between images and folded rows of neighbourhoods, and hidden arrays turned for weight gradients.
+
+use super::super::lines::Lines;
+use super::super::walk::Walk;
+use super::{MOST_PARTS, MOST_TILE, Scheme};
+use crate::simd::{Element, Lanes, MAX_LANES, transpose};
+
+/// `sum + c v`, for a constant that the compiler knows.
+///
+/// # Safety
+/// The CPU must support `L`.
+#[inline(always)]
+unsafe fn add<L: Lanes>(sum: Option<L>, c: f64, v: L) -> Option<L> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match sum {
+            _ if c == 0.0 => sum,
+            Some(sum) if c == 1.0 => Some(sum.add(v)),
+            None if c == 1.0 => Some(v),
+            _ => Some(L::splat(L::Elem::of(c)).mul_add(v, sum.unwrap_or(L::zero()))),
+        }
+    }
+}
+
+/// The bits of the lanes whose elements `first + lane` lie in `low..high`.
+fn mask<L: Lanes>(first: usize, low: usize, high: usize) -> u32 {
+    let bits = |n: usize| if n >= 32 { u32::MAX } else { (1u32 << n) - 1 };
+    bits(high.saturating_sub(first).min(L::N)) & !bits(low.saturating_sub(first).min(L::N))
+}
+
+/// The pixels of each place in a tile, of the pixels of a vector of tiles.
+///
+/// # Safety
+/// The CPU must support `L`; the lanes of the masks must be readable.
+#[inline(always)]
+unsafe fn deal<L: Lanes, S: Scheme>(from: *const L::Elem, masks: &[u32]) -> [L; MOST_TILE] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut v = [L::zero(); MOST_TILE];
+        for i in 0..S::TILE {
+            v[i] = L::load_masked(from.wrapping_add(i * L::N), masks[i]);
+        }
+        let (a, b) = v[0].unzip(v[1]);
+        if S::TILE == 2 {
+            return [a, b, v[2], v[3]];
+        }
+        let (c, d) = v[2].unzip(v[3]);
+        let ((first, third), (second, fourth)) = (a.unzip(c), b.unzip(d));
+        [first, second, third, fourth]
+    }
+}
+
+/// The inverse of [`deal`].
+///
+/// # Safety
+/// The CPU must support `L`.
+#[inline(always)]
+unsafe fn collect<L: Lanes, S: Scheme>(v: [L; MOST_TILE]) -> [L; MOST_TILE] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if S::TILE == 2 {
+            let (low, high) = v[0].zip(v[1]);
+            return [low, high, v[2], v[3]];
+        }
+        let ((a, c), (b, d)) = (v[0].zip(v[2]), v[1].zip(v[3]));
+        let ((first, second), (third, fourth)) = (a.zip(b), c.zip(d));
+        [first, second, third, fourth]
+    }
+}
+
+/// The lines that a strip's neighbourhoods reach, of which those of one tap y follow each other: their sample and place, for each tap z.
+fn reached(walk: &Walk) -> impl Iterator<Item = (usize, impl Iterator<Item = Option<(usize, isize)>>)> {
+    let ([kz, ky, _], lines) = (walk.taps.kernel, walk.lines);
+    (0..kz).map(move |tz| {
+        let place = move |i: usize| {
+            let (ty, line) = if i < lines { (0, i) } else { (i + 1 - lines, lines - 1) };
+            // Places are those of tap x = 0, one pixel to the left.
+            walk.places[(tz * ky + ty) * lines + line].map(|(sample, offset)| (sample, offset + 1))
+        };
+        (tz, (0..lines + ky - 1).map(place))
+    })
+}
+
+/// Fills rows `((c, tap z), e)` of V with the lines of a strip and those above and below; a tap y is a shift by whole lines.
+///
+/// # Safety
+/// As [`gather`](super::super::lines::gather), for rows of `p.pitch` elements that hold the tiles of these lines and a vector.
+#[inline(always)]
+pub(crate) unsafe fn gather<L: Lanes, S: Scheme>(p: &Lines<'_, L::Elem>) {
+    let (walk, width) = (p.walk, p.walk.count);
+    let tiles = width / S::TILE;
+    let whole = (walk.lines + walk.taps.kernel[1] - 1) * tiles / L::N * L::N;
+    let vectors = tiles.div_ceil(L::N);
+    // For each vector of tiles: the lanes of its vectors of pixels at the shifts -1, 0 and m that lie in the line.
+    let mut masks = Vec::with_capacity(3 * S::TILE * vectors);
+    for j in 0..vectors {
+        for (low, high) in [(1, width), (0, width), (0, width - S::TILE)] {
+            masks.extend((0..S::TILE).map(|v| mask::<L>((S::TILE * j + v) * L::N, low, high)));
+        }
+    }
+    let mut row = p.rows;
+    for c in 0..p.image.channels {
+        for (_, places) in reached(walk) {
+            // SAFETY: lanes outside of the line are masked out, and their addresses only computed; a vector that is stored reaches past
+            // its line by less than a vector, into the next line, which follows, or the row's end.
+            unsafe {
+                for end in (whole..p.pitch).step_by(L::N) {
+                    for e in 0..S::PARTS {
+                        L::zero().store(row.add(e * p.pitch + end));
+                    }
+                }
+                let from = p.image.data.add(walk.sample * p.image.batch_stride + c * p.image.channel_stride);
+                for (i, place) in places.enumerate() {
+                    let to = row.add(i * tiles);
+                    let Some((sample, offset)) = place else {
+                        for j in 0..vectors {
+                            for e in 0..S::PARTS {
+                                L::zero().store(to.add(e * p.pitch + j * L::N));
+                            }
+                        }
+                        continue;
+                    };
+                    let from = from.wrapping_add(sample * p.image.batch_stride).wrapping_offset(offset);
+                    for j in 0..vectors {
+                        let masks = &masks[3 * S::TILE * j..][..3 * S::TILE];
+                        let from = from.wrapping_add(S::TILE * j * L::N);
+                        let mut d = [L::zero(); MOST_PARTS];
+                        d[0] = deal::<L, S>(from.wrapping_sub(1), &masks[..S::TILE])[0];
+                        let own = deal::<L, S>(from, &masks[S::TILE..2 * S::TILE]);
+                        for k in 0..S::TILE {
+                            d[k + 1] = own[k];
+                        }
+                        d[S::PARTS - 1] = deal::<L, S>(from.wrapping_add(S::TILE), &masks[2 * S::TILE..])[0];
+                        let to = to.add(j * L::N);
+                        for e in 0..S::PARTS {
+                            let mut sum = None;
+                            for k in 0..S::PARTS {
+                                sum = add::<L>(sum, S::INPUT[e][k], d[k]);
+                            }
+                            sum.unwrap_or(L::zero()).store(to.add(e * p.pitch));
+                        }
+                    }
+                }
+                row = row.add(S::PARTS * p.pitch);
+            }
+        }
+    }
+}
+
+/// Adds rows of Z to the image, whole lines: d_j gets Σ_e B_ej Z_e. The first and the last d of a tile are pixels of its neighbours.
+///
+/// # Safety
+/// As [`scatter`](super::super::lines::scatter), for rows as in [`gather`].
+#[inline(always)]
+pub(crate) unsafe fn scatter<L: Lanes, S: Scheme>(p: &Lines<'_, L::Elem>) {
+    let (walk, width) = (p.walk, p.walk.count);
+    let tiles = width / S::TILE;
+    let planes = walk.taps.kernel[0];
+    for (tz, places) in reached(walk) {
+        for (i, (sample, offset)) in places.enumerate().filter_map(|(i, place)| Some((i, place?))) {
+            for c in 0..p.image.channels {
+                // SAFETY: lanes outside of a line are masked out, and their addresses only computed.
+                unsafe {
+                    let first = (walk.sample + sample) * p.image.batch_stride + c * p.image.channel_stride;
+                    let to = p.image.data.add(first).offset(offset);
+                    let rows = p.rows.add((c * planes + tz) * S::PARTS * p.pitch + i * tiles);
+                    for j in (0..tiles).step_by(L::N) {
+                        let (here, after, before) = (mask::<L>(j, 0, tiles), mask::<L>(j, 0, tiles - 1), mask::<L>(j, 1, tiles));
+                        let from = rows.add(j);
+                        let mut sums = [None; MOST_TILE];
+                        for e in 0..S::PARTS {
+                            let from = from.add(e * p.pitch);
+                            let z = L::load_masked(from, here);
+                            for k in 0..S::TILE {
+                                sums[k] = add::<L>(sums[k], S::INPUT[e][k + 1], z);
+                            }
+                            if S::INPUT[e][0] != 0.0 {
+                                let z = L::load_masked(from.wrapping_add(1), after);
+                                sums[S::TILE - 1] = add::<L>(sums[S::TILE - 1], S::INPUT[e][0], z);
+                            }
+                            if S::INPUT[e][S::PARTS - 1] != 0.0 {
+                                let z = L::load_masked(from.wrapping_sub(1), before);
+                                sums[0] = add::<L>(sums[0], S::INPUT[e][S::PARTS - 1], z);
+                            }
+                        }
+                        let mut pixels = [L::zero(); MOST_TILE];
+                        for k in 0..S::TILE {
+                            pixels[k] = sums[k].unwrap_or(L::zero());
+                        }
+                        let pixels = collect::<L, S>(pixels);
+                        let left = width - S::TILE * j;
+                        for k in 0..S::TILE {
+                            if left > k * L::N {
+                                pixels[k].compress(to.add(S::TILE * j + k * L::N), mask::<L>(k * L::N, 0, left), true);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Hidden rows, the pixels of each place in a tile `columns` elements after those of the one before, to turn into a_e, so that vectors run over
+/// the rows: `[group of rows][column][row of the group]` each, filled up with zeros.
+pub(crate) struct Turn<T> {
+    pub(crate) from: *const T,
+    /// Distance of the rows.
+    pub(crate) row: usize,
+    pub(crate) rows: usize,
+    /// Tiles, whole vectors.
+    pub(crate) columns: usize,
+    pub(crate) to: *mut T,
+    /// Distance of the arrays.
+    pub(crate) apart: usize,
+}
+
+/// Turns and folds.
+///
+/// # Safety
+/// The CPU must support `L`, and all elements that [`Turn`] describes must be valid.
+#[inline(always)]
+pub(crate) unsafe fn turn<L: Lanes, S: Scheme>(p: &Turn<L::Elem>) {
+    for r in (0..p.rows).step_by(L::N) {
+        let rows = (p.rows - r).min(L::N);
+        for c in (0..p.columns).step_by(L::N) {
+            // SAFETY: the caller's promise; `rows` are those that are left.
+            unsafe {
+                let from = p.from.add(r * p.row + c);
+                let to = p.to.add(r * p.columns + c * L::N);
+                // Where the pixels of a place are kept until all are there, for want of registers: the first and the last array are theirs.
+                let mut places = [0; MOST_TILE];
+                for k in 0..S::TILE {
+                    places[k] = p.apart * if k == S::TILE - 1 { S::PARTS - 1 } else { k };
+                    let mut v = [L::zero(); MAX_LANES];
+                    for i in 0..L::N {
+                        if i < rows {
+                            v[i] = L::load(from.add(k * p.columns + i * p.row));
+                        }
+                    }
+                    transpose(&mut v);
+                    for j in 0..L::N {
+                        v[j].store(to.add(places[k] + j * L::N));
+                    }
+                }
+                for j in 0..L::N {
+                    let to = to.add(j * L::N);
+                    let mut x = [L::zero(); MOST_TILE];
+                    for k in 0..S::TILE {
+                        x[k] = L::load(to.add(places[k]));
+                    }
+                    for e in 1..S::PARTS - 1 {
+                        let mut sum = None;
+                        for k in 0..S::TILE {
+                            sum = add::<L>(sum, S::OUTPUT[k][e], x[k]);
+                        }
+                        sum.unwrap_or(L::zero()).store(to.add(e * p.apart));
+                    }
+                }
+            }
+        }
+    }
+}
