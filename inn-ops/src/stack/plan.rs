@@ -33,7 +33,7 @@ const PIECES: usize = 16;
 /// Pixels of a piece at least, if samples have to be cut.
 const PIECE_PIXELS: usize = 512;
 /// Bytes of all partial weight gradients.
-const PARTIAL_BYTES: usize = 4 << 20;
+const PARTIAL_BYTES: usize = 3 << 20;
 /// Pixels that a partial weight gradient has to be worth.
 const PARTIAL_PIXELS: usize = 128;
 
@@ -201,7 +201,9 @@ impl Plan {
         let pixels = batch * lines * width;
         let each = plan.weights() * bytes;
         let tasks = if plan.parts > 1 { plan.pieces.div_ceil(2) } else { plan.pieces };
-        plan.slots = tasks.min(PIECES).min(PARTIAL_BYTES / each.max(1)).min(pixels / PARTIAL_PIXELS).max(1);
+        // Tasks share slots evenly where they have to.
+        let slots = (PARTIAL_BYTES / each.max(1)).min(pixels / PARTIAL_PIXELS).max(1);
+        plan.slots = tasks.min(PIECES).min(1 << slots.ilog2());
         plan
     }
 
