@@ -242,6 +242,17 @@ pub(crate) fn split(len: usize, parts: usize, index: usize) -> std::ops::Range<u
     start..start + size + usize::from(index < longer)
 }
 
+/// All parts of [`split`] in their order, with one division for all.
+pub(crate) fn splits(len: usize, parts: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let (size, longer) = (len / parts.max(1), len % parts.max(1));
+    let mut start = 0;
+    (0..parts).map(move |index| {
+        let part = start..start + size + usize::from(index < longer);
+        start = part.end;
+        part
+    })
+}
+
 /// A box of positions of a group of samples.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Piece {

@@ -28,7 +28,7 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
         let lengths = [first.len() / 3, last.len() / 3];
         with_buffer(parts * (lengths[0] + lengths[1]), |folded: &mut [T]| {
             let (to_first, to_last) = folded.split_at_mut(parts * lengths[0]);
-            with_scheme!(folding, S => fold::weights::<T, S>(self.alone, [(first, to_first), (last, to_last)]));
+            with_scheme!(folding, S => fold::weights::<T, S>(self.level, self.alone, [(first, to_first), (last, to_last)]));
             let (first, last): (Vec<_>, Vec<_>) = (to_first.chunks(lengths[0]).collect(), to_last.chunks(lengths[1]).collect());
             body(&first, &last)
         })

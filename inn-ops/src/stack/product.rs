@@ -4,7 +4,7 @@ use super::plan::Plan;
 use crate::conv::kernels::Kernels;
 use crate::conv::micro::{Product, Spread};
 use crate::conv::outer::{Outer, Run, Turn};
-use crate::conv::plan::split;
+use crate::conv::plan::{split, splits};
 use crate::pool;
 use crate::simd::{Element, MAX_LANES};
 use std::ops::Range;
@@ -177,12 +177,10 @@ impl<T: Element> Packed<'_, T> {
         let tile = if self.rows > kernels.product.len() { tables.tile } else { vectors };
         let lanes = kernels.lanes;
         let tiles = vectors.div_ceil(tile.max(1));
-        for i in 0..tiles {
-            // Of almost equal size: a single vector would wait for its own sums.
-            let columns = split(vectors, tiles, i);
+        // Of almost equal size: a single vector would wait for its own sums.
+        for columns in splits(vectors, tiles) {
             let v = columns.start;
-            for block in 0..blocks {
-                let range = split(self.rows, blocks, block);
+            for range in splits(self.rows, blocks) {
                 // SAFETY: the caller's promise; the block lies within A.
                 unsafe {
                     let initial = if let Start::Values(values) = start { values.add(range.start) } else { std::ptr::null() };
@@ -245,14 +243,15 @@ pub(super) unsafe fn outer<T: Element>(
     let groups = width / lanes;
     let blocks = rows.div_ceil(kernels.outer.len());
     let tile = if rows > kernels.outer.len() { tables.tile } else { groups };
-    let places: [usize; 64] = std::array::from_fn(|g| g * pixels * lanes);
+    let mut places = [0; 64];
+    places.iter_mut().take(groups).enumerate().for_each(|(g, place)| *place = g * pixels * lanes);
     let mut j = 0;
     while j < groups {
         let count = tile.min(groups - j).min(places.len());
-        for block in 0..blocks {
-            let range = split(rows, blocks, block);
+        for range in splits(rows, blocks) {
             let first = a_rows.at(range.start);
-            let a_off: [usize; MAX_LANES] = std::array::from_fn(|m| a_rows.at(range.start + m) - first);
+            let mut a_off = [0; MAX_LANES];
+            a_off.iter_mut().zip(range.clone()).for_each(|(place, m)| *place = a_rows.at(m) - first);
             // SAFETY: the caller's promise.
             unsafe {
                 let outer = Outer {
