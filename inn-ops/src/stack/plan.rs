@@ -31,7 +31,9 @@ const LEAST_PIXELS: usize = 48;
 /// Pieces of a call, if it is large enough.
 const PIECES: usize = 16;
 /// Pixels of a piece at least, if samples have to be cut.
-const PIECE_PIXELS: usize = 512;
+const PIECE_PIXELS: usize = 64;
+/// Strips of a batch at least, if there are pixels for them.
+const FEW: usize = 4;
 /// Bytes of all partial weight gradients.
 const PARTIAL_BYTES: usize = 3 << 20;
 /// Pixels that a partial weight gradient has to be worth.
@@ -135,8 +137,10 @@ impl Plan {
             width.is_multiple_of(folding.tile()) && width / folding.tile() * share >= lanes && width <= long
         };
         let folding = [Folding::Four, Folding::Two].into_iter().filter(|_| three).find(fits);
-        let cut = if folding.is_some() {
-            Cut::Plane(extents[1].div_ceil(long / width))
+        let cut = if let Some(folding) = folding {
+            // Few samples are cut finer, so that two can be worked off while two keep them apart, as long as tiles fill a vector.
+            let fine = (extents[1] * width / FEW.div_ceil(batch * extents[0]).max(1)).max(lanes * folding.tile());
+            Cut::Plane(extents[1].div_ceil((long.min(fine) / width).max(1)))
         } else if width > most {
             Cut::Line(width.div_ceil(most))
         } else if lines * width > most {
