@@ -10,7 +10,7 @@
 //! ```
 //! Each task adds its strips to a partial gradient of the weights; those are added in their order at the end.
 
-use super::common::{Common, Walks};
+use super::common::{Common, with_arrays};
 use super::fold::{self, Folding, with_scheme};
 use super::lines::Image;
 use super::map::{folded_len, packed_len};
@@ -173,7 +173,7 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
     let shared = Shared::new(partials);
     let arrays = plan.arrays();
     let slot = |phase: usize, slot: usize| {
-        with_buffer(thread_len(plan, ways == 1), |buffer: &mut [T]| {
+        with_arrays(thread_len(plan, ways == 1), |buffer: &mut [T], walks| {
             let edge = buffer.as_mut_ptr();
             // SAFETY: the parts of the buffer as `thread_len` counts them; every slot has a partial gradient.
             let (m, x, mut g, mut next, turned, part) = unsafe {
@@ -190,7 +190,6 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
                 // SAFETY: the partial gradient of this slot alone.
                 unsafe { std::slice::from_raw_parts_mut(part, size) }.fill(T::default());
             }
-            let mut walks = Walks::default();
             for s in split(plan.tasks(phase), plan.slots, slot).flat_map(|task| plan.task(phase, task)) {
                 walks.set(plan, s);
                 let at = common.hidden_rows(&walks.first);

@@ -9,9 +9,11 @@ use super::product::{self, Packed, Start, Tables};
 use super::walk::Walk;
 use crate::conv::kernels::Kernels;
 use crate::conv::micro::Spread;
+use crate::conv::scratch::with_buffer;
 use crate::cpu::CpuElement;
-use crate::simd::{self, Level};
+use crate::simd::{self, Element, Level};
 use inn_core::stack::Pointwise;
+use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -43,24 +45,42 @@ fn parts<T>(images: &[Image<T>], taps: Taps) -> Vec<Part> {
     parts
 }
 
+thread_local! {
+    /// Places not in use: those of a thread are mostly asked for again, by the next task or the next call.
+    static WALKS: RefCell<Vec<Walks>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lends `body` what a task works with: a buffer of `len` elements with arbitrary contents, and places to set. Both stay with the thread.
+pub(super) fn with_arrays<T: Element, R>(len: usize, body: impl FnOnce(&mut [T], &mut Walks) -> R) -> R {
+    with_buffer(len, |buffer: &mut [T]| {
+        let mut walks = WALKS.with_borrow_mut(Vec::pop).unwrap_or_default();
+        let result = body(buffer, &mut walks);
+        WALKS.with_borrow_mut(|free| free.push(walks));
+        result
+    })
+}
+
 /// The places of a strip for the first and for the last kernel.
 #[derive(Default)]
 pub(super) struct Walks {
     pub(super) first: Walk,
-    other: Option<Walk>,
+    other: Walk,
+    differ: bool,
 }
 
 impl Walks {
     pub(super) fn set(&mut self, plan: &Plan, strip: usize) {
         let strip = plan.strip(strip);
-        self.first.set(plan.lanes, plan.extents, plan.first, &strip);
-        if plan.last != plan.first {
-            self.other.get_or_insert_default().set(plan.lanes, plan.extents, plan.last, &strip);
+        let tile = plan.tile();
+        self.first.set(plan.lanes, plan.extents, plan.first, &strip, tile);
+        self.differ = plan.last != plan.first;
+        if self.differ {
+            self.other.set(plan.lanes, plan.extents, plan.last, &strip, tile);
         }
     }
 
     pub(super) fn last(&self) -> &Walk {
-        self.other.as_ref().unwrap_or(&self.first)
+        if self.differ { &self.other } else { &self.first }
     }
 }
 

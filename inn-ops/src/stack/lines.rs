@@ -3,6 +3,7 @@
 //! Row `(c, t)` of a strip's array holds, for each of its pixels `p`, channel `c` of the image at `p + t - padding`, zero outside of the
 //! image; that makes a convolution a matrix product. [`scatter`] is the exact adjoint of [`gather`].
 
+use super::flat;
 use super::walk::Walk;
 use crate::simd::Lanes;
 
@@ -51,6 +52,10 @@ pub(crate) struct Lines<'a, T> {
 #[inline(always)]
 pub(crate) unsafe fn gather<L: Lanes>(p: &Lines<'_, L::Elem>) {
     let walk = p.walk;
+    if let Some(flat) = walk.flat() {
+        // SAFETY: as for this function.
+        return unsafe { flat::gather::<L>(p, flat) };
+    }
     let whole = walk.pixels() / L::N * L::N;
     let mut row = p.rows;
     for c in 0..p.image.channels {
@@ -140,6 +145,10 @@ unsafe fn gather_far<L: Lanes>(
 #[inline(always)]
 pub(crate) unsafe fn scatter<L: Lanes>(p: &Lines<'_, L::Elem>) {
     let walk = p.walk;
+    if let Some(flat) = walk.flat() {
+        // SAFETY: as for this function.
+        return unsafe { flat::scatter::<L>(p, flat) };
+    }
     let taps = walk.taps.count();
     for target in &walk.targets {
         let sources = &walk.sources[target.sources.clone()];

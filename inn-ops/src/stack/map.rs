@@ -1,6 +1,6 @@
 //! The forward pass over strips.
 
-use super::common::{Common, Walks};
+use super::common::{Common, with_arrays};
 use super::lines::Image;
 use super::packing::Way;
 use super::plan::Plan;
@@ -10,7 +10,7 @@ use super::walk::Walk;
 use super::{Ending, Weights};
 use crate::conv::micro::Spread;
 use crate::conv::plan::SLACK;
-use crate::conv::scratch::{Shared, with_buffer};
+use crate::conv::scratch::Shared;
 use crate::cpu::CpuElement;
 use crate::pool;
 use inn_core::stack::Pointwise;
@@ -109,13 +109,12 @@ pub(super) unsafe fn map<T: CpuElement, A: Pointwise>(
     let kept = kept.map(Shared::new);
     let way = common.pack_forward(packed);
     let task = |phase: usize, task: usize| {
-        with_buffer(thread_len(plan, keep), |buffer: &mut [T]| {
+        with_arrays(thread_len(plan, keep), |buffer: &mut [T], walks| {
             let edge = buffer.as_mut_ptr();
             // SAFETY: the buffer has rows for the outer arrays, x and, unless it is kept, y, and slack at its end.
             let m = unsafe { edge.add(plan.edge_len()) };
             // SAFETY: as above.
             let x = unsafe { m.add(folded_len(plan)) };
-            let mut walks = Walks::default();
             for s in plan.task(phase, task) {
                 walks.set(plan, s);
                 // SAFETY: each strip has a place of its own in `kept`.

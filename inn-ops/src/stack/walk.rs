@@ -1,5 +1,6 @@
 //! Where the pixels of a strip and their neighbours lie, worked out once for all channels.
 
+use super::flat::Flat;
 use super::plan::{Strip, Taps};
 use std::ops::Range;
 
@@ -18,7 +19,8 @@ pub(crate) struct Walk {
     /// For each tap (z, y) and line: the sample from the first on, and the element of its channel where tap x = 0 of the line's first pixel lies, which may be
     /// outside of the line; none where the whole line is outside of the image.
     pub(super) places: Vec<Option<(usize, isize)>>,
-    /// For each tap x and vector, the lanes that lie in the image.
+    /// For each tap x and vector, the lanes that lie in the image. Of folded strips, for each vector of tiles: the lanes of its vectors of pixels
+    /// at the shifts -1, 0 and that of a tile.
     pub(super) masks: Vec<u32>,
     /// Lines that the strip adds to.
     pub(super) targets: Vec<Target>,
@@ -30,6 +32,11 @@ pub(crate) struct Walk {
     pub(super) reached_masks: Vec<u32>,
     /// The lanes of a target's vectors that exist.
     pub(super) ends: Vec<u32>,
+    /// Takes the place of all of these, from the places on.
+    runs: Flat,
+    flat: bool,
+    /// What else all of this was made for: lanes, extents, taps, pixels of a tile.
+    known: Option<(usize, [usize; 3], Taps, usize)>,
 }
 
 /// A line that a strip adds to.
@@ -54,8 +61,14 @@ impl Walk {
         self.lines * self.count
     }
 
-    /// Works the places of a strip out, for vectors of `lanes` elements; keeps the memory.
-    pub(super) fn set(&mut self, lanes: usize, extents: [usize; 3], taps: Taps, strip: &Strip) {
+    /// The strip as runs of pixels, where its lines are short.
+    pub(super) fn flat(&self) -> Option<&Flat> {
+        self.flat.then_some(&self.runs)
+    }
+
+    /// Works the places of a strip out, for vectors of `lanes` elements; keeps the memory, and what it knows of the strip before. Strips of short
+    /// lines may become runs of pixels, unless they are folded, with more than one pixel to a `tile`.
+    pub(super) fn set(&mut self, lanes: usize, extents: [usize; 3], taps: Taps, strip: &Strip, tile: usize) {
         let [depth, height, width] = extents;
         let ([kz, ky, kx], [pz, py, px]) = (taps.kernel, taps.padding);
         let plane = depth * height;
@@ -63,12 +76,17 @@ impl Walk {
         let shift = self.sample * plane;
         let strip = Strip { lines: strip.lines.start - shift..strip.lines.end - shift, x: strip.x.clone() };
         // Strips of equal form follow each other: groups of samples, or the same part of one sample after the other.
-        if strip == self.strip && taps == self.taps {
+        let known = Some((lanes, extents, taps, tile));
+        if strip == self.strip && known == self.known {
             return;
         }
-        self.strip = strip.clone();
+        (self.strip, self.known) = (strip.clone(), known);
         let (x0, count) = (strip.x.start, strip.x.len());
         (self.taps, self.lines, self.count, self.vectors) = (taps, strip.lines.len(), count, count.div_ceil(lanes));
+        self.flat = tile == 1 && width < lanes && count == width && (2..=Flat::MOST_TAPS).contains(&taps.count());
+        if self.flat {
+            return self.runs.set(lanes, extents, taps, &strip);
+        }
         let place = |line: usize| (line / plane, line / height % depth, line % height);
 
         self.places.clear();
@@ -83,6 +101,14 @@ impl Walk {
             }
         }
         self.masks.clear();
+        if tile > 1 {
+            for j in 0..(width / tile).div_ceil(lanes) {
+                for (low, high) in [(1, width), (0, width), (0, width - tile)] {
+                    self.masks.extend((0..tile).map(|v| mask(lanes, tile * j + v, low, high)));
+                }
+            }
+            return;
+        }
         for tx in 0..kx {
             let low = px.saturating_sub(x0 + tx);
             let high = (width + px).saturating_sub(x0 + tx).min(count);

@@ -91,13 +91,6 @@ pub(crate) unsafe fn gather<L: Lanes, S: Scheme>(p: &Lines<'_, L::Elem>) {
     let tiles = width / S::TILE;
     let whole = (walk.lines + walk.taps.kernel[1] - 1) * tiles / L::N * L::N;
     let vectors = tiles.div_ceil(L::N);
-    // For each vector of tiles: the lanes of its vectors of pixels at the shifts -1, 0 and m that lie in the line.
-    let mut masks = Vec::with_capacity(3 * S::TILE * vectors);
-    for j in 0..vectors {
-        for (low, high) in [(1, width), (0, width), (0, width - S::TILE)] {
-            masks.extend((0..S::TILE).map(|v| mask::<L>((S::TILE * j + v) * L::N, low, high)));
-        }
-    }
     let mut row = p.rows;
     for c in 0..p.image.channels {
         for (_, places) in reached(walk) {
@@ -122,7 +115,7 @@ pub(crate) unsafe fn gather<L: Lanes, S: Scheme>(p: &Lines<'_, L::Elem>) {
                     };
                     let from = from.wrapping_add(sample * p.image.batch_stride).wrapping_offset(offset);
                     for j in 0..vectors {
-                        let masks = &masks[3 * S::TILE * j..][..3 * S::TILE];
+                        let masks = &walk.masks[3 * S::TILE * j..][..3 * S::TILE];
                         let from = from.wrapping_add(S::TILE * j * L::N);
                         let mut d = [L::zero(); MOST_PARTS];
                         d[0] = deal::<L, S>(from.wrapping_sub(1), &masks[..S::TILE])[0];
