@@ -2,7 +2,7 @@
 //!
 //! A gradient step is hundreds of short parallel regions with little between them. A rayon worker without work goes to sleep after some ten
 //! microseconds, and waking it takes longer than many regions do; so a region also leaves a job behind that keeps one idle worker
-//! looking for more work for a moment ([`LINGER`]), as OpenMP's threads do.
+//! looking for more work for a moment ([`LINGER`]), as OpenMP's threads do. Who waits for the others at the end of a region looks as long.
 
 use rayon::Yield;
 use rayon::prelude::*;
@@ -10,8 +10,11 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long an idle worker looks for work before it may sleep.
+/// How long an idle worker looks for work, or for the end of a region, before it may sleep.
 const LINGER: Duration = Duration::from_micros(150);
+
+/// The most threads of a region.
+const PARTS: usize = 64;
 
 static LINGERING: AtomicUsize = AtomicUsize::new(0);
 
@@ -52,9 +55,33 @@ fn erased(count: usize, alone: bool, task: &(dyn Fn(usize) + Sync)) {
     {
         rayon::spawn(move || linger(owner));
     }
-    (0..count).into_par_iter().with_max_len(1).for_each(|i| {
+    // Each thread has a part of the numbers of its own, the same in every region of as many tasks, so that what it wrote in the last one is near
+    // it; then it helps the others.
+    let parts = threads.min(count).min(PARTS);
+    let next: [AtomicUsize; PARTS] = std::array::from_fn(|part| AtomicUsize::new(part * count / parts));
+    let (arrived, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let work = || {
         let _inside = Inside::new();
-        task(i);
+        let own = arrived.fetch_add(1, Ordering::Relaxed);
+        for part in (0..parts).map(|i| (own + i) % parts) {
+            loop {
+                let i = next[part].fetch_add(1, Ordering::Relaxed);
+                if i >= (part + 1) * count / parts {
+                    break;
+                }
+                task(i);
+                done.fetch_add(1, Ordering::Release);
+            }
+        }
+    };
+    rayon::scope(|scope| {
+        (1..parts).for_each(|_| scope.spawn(|_| work()));
+        work();
+        // The others are about to be done. A thread that waits in the pool falls asleep sooner than it is worth.
+        let start = Instant::now();
+        while done.load(Ordering::Acquire) < count && start.elapsed() < LINGER {
+            std::hint::spin_loop();
+        }
     });
 }
 

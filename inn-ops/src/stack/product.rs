@@ -110,7 +110,7 @@ pub(super) fn pack<'a, T: Element>(kernels: &Kernels<T>, alone: bool, sources: &
             fill(kernels, to, range.clone(), source);
             if source.identity {
                 let height = range.len();
-                range.clone().enumerate().for_each(|(i, m)| to[m * height + i] = to[m * height + i] + T::ONE);
+                range.clone().enumerate().for_each(|(i, m)| to[m * height + i] += T::ONE);
             }
         }
     });

@@ -120,6 +120,8 @@ pub(crate) unsafe fn gather<L: Lanes, S: Scheme>(p: &Lines<'_, L::Elem>) {
                         let mut d = [L::zero(); MOST_PARTS];
                         d[0] = deal::<L, S>(from.wrapping_sub(1), &masks[..S::TILE])[0];
                         let own = deal::<L, S>(from, &masks[S::TILE..2 * S::TILE]);
+                        // Register by register, not through memory.
+                        #[allow(clippy::manual_memcpy)]
                         for k in 0..S::TILE {
                             d[k + 1] = own[k];
                         }

@@ -188,7 +188,7 @@ impl<T: CpuElement, S: Scheme> Job<T> for FoldWeights<'_, '_, T, S> {
                 let row = S::WEIGHT[e];
                 let mut sum = T::constant(row[0]) * self.0[0][i];
                 for t in 1..3 {
-                    sum = sum + T::constant(row[t]) * self.0[t][i];
+                    sum += T::constant(row[t]) * self.0[t][i];
                 }
                 u[i] = sum;
             }
@@ -204,7 +204,7 @@ pub(super) fn weight_gradients<T: CpuElement, S: Scheme>(gu: &[T], wide: usize, 
             for (u, row) in u.chunks_exact(wide).zip(S::WEIGHT) {
                 if row[t] != 0.0 {
                     let factor = <T as inn_core::Scalar>::constant(row[t]);
-                    w.iter_mut().zip(u).for_each(|(w, &u)| *w = *w + factor * u);
+                    w.iter_mut().zip(u).for_each(|(w, &u)| *w += factor * u);
                 }
             }
         }
