@@ -1,10 +1,10 @@
 //! Summary networks: observations of any shape become the condition of a network.
 
-use crate::encoder::{ConditionalGlow, ConditionalGlowConfig, Encoded, Encoder, same_extents};
+use crate::encoder::{ConditionalGlow, ConditionalGlowConfig, Encoded, Encoder, first, same_extents};
 use inn_core::conditioner::tiles;
 use inn_core::{
-    Architecture, Backend, Conditioner, Direction, Error, Facts, Gradients, Inputs, Kernel, Result, Scalar, Scope, Setup, Shape, Tensor,
-    View, ViewMut, Window, kernel::UNIFORMS, kernel::blas::Axpy,
+    Architecture, Backend, Conditioner, Error, Facts, Gradients, Inputs, Kernel, Result, Scalar, Scope, Shape, Tensor, View, ViewMut,
+    Window, kernel::UNIFORMS, kernel::blas::Axpy,
 };
 use inn_layers::conditioner::{DenseConfig, Net, NetConfig, Ports};
 
@@ -91,7 +91,8 @@ impl Summary {
     }
 
     /// S(y) and, behind a mean, the vector that the head sees.
-    fn features<B: Backend>(&self, at: &Inputs<'_, B>, raw: &Tensor<B>) -> Result<Tensor<B>> {
+    fn features<B: Backend>(&self, at: &Inputs<'_, B>) -> Result<Tensor<B>> {
+        let raw = first(at.conditions)?;
         let out = evaluate(&self.net, at, raw.view().reshape(self.seen(raw.shape()))?)?;
         if self.reduce != Reduce::Mean {
             return Ok(out);
@@ -125,13 +126,13 @@ fn pull<B: Backend>(net: &Net, at: &Inputs<'_, B>, x: View<'_, B>, mut g: Tensor
 }
 
 /// A vector of (B, C) seen as one value for each channel and pixel of `shape`.
-fn repeated<B: Backend>(vector: &Tensor<B>, shape: Shape) -> Result<View<'_, B>> {
+pub(crate) fn repeated<B: Backend>(vector: &Tensor<B>, shape: Shape) -> Result<View<'_, B>> {
     let channels = vector.shape().channels();
     View::new(vector.buffer(), Window { shape, offset: 0, batch_stride: channels, channel_stride: 1, pixel_stride: 0 })
 }
 
 /// vector += a Σ over pixels of x. Each value of the vector is a sample of the sum.
-fn sum_pixels<B: Backend>(backend: &B, a: f64, x: View<'_, B>, vector: &mut Tensor<B>) -> Result<()> {
+pub(crate) fn sum_pixels<B: Backend>(backend: &B, a: f64, x: View<'_, B>, vector: &mut Tensor<B>) -> Result<()> {
     let shape = x.shape();
     let rows = Shape::rows(shape.batch() * shape.channels(), shape.pixels());
     let x = View::new(x.buffer(), Window::contiguous(rows, x.window().offset))?;
@@ -156,12 +157,12 @@ impl Kernel for ScaledSum {
 }
 
 impl Encoder for Summary {
-    fn belongs(&self, raw: Shape, state: Shape) -> Result<()> {
-        if self.reduce == Reduce::Keep { same_extents(raw, state) } else { Ok(()) }
+    fn belongs(&self, observations: &[Shape], state: Shape) -> Result<()> {
+        if self.reduce == Reduce::Keep { same_extents(*first(observations)?, state) } else { Ok(()) }
     }
 
-    fn check(&self, facts: Facts<'_>, raw: Shape) -> Result<Vec<Shape>> {
-        let out = self.net.check(Facts { conditions: &[], ..facts }, self.seen(raw))?;
+    fn check(&self, facts: Facts<'_>) -> Result<Vec<Shape>> {
+        let out = self.net.check(Facts { conditions: &[], ..facts }, self.seen(*first(facts.conditions)?))?;
         if self.reduce == Reduce::Keep {
             return Ok(vec![out]);
         }
@@ -172,8 +173,8 @@ impl Encoder for Summary {
         Ok(vec![Shape::new(out.batch(), out.channels(), &self.extents)?])
     }
 
-    fn encode<B: Backend>(&self, at: &Inputs<'_, B>, raw: &Tensor<B>) -> Result<Vec<Tensor<B>>> {
-        let mut vector = self.features(at, raw)?;
+    fn encode<B: Backend>(&self, at: &Inputs<'_, B>) -> Result<Vec<Tensor<B>>> {
+        let mut vector = self.features(at)?;
         if let Some(head) = &self.head {
             vector = evaluate(head, at, vector.view())?;
         }
@@ -189,12 +190,11 @@ impl Encoder for Summary {
     fn pull<B: Backend>(
         &self,
         at: &Inputs<'_, B>,
-        raw: &Tensor<B>,
         _: &[Tensor<B>],
         cotangents: Vec<Tensor<B>>,
         grads: &mut Gradients<'_, B>,
     ) -> Result<()> {
-        let backend = at.backend();
+        let (backend, raw) = (at.backend(), first(at.conditions)?);
         let Some(mut g) = cotangents.into_iter().next() else { return Ok(()) };
         let seen = raw.view().reshape(self.seen(raw.shape()))?;
         if self.reduce != Reduce::Keep {
@@ -204,7 +204,7 @@ impl Encoder for Summary {
                 g = vector;
             }
             if let Some(head) = &self.head {
-                g = pull(head, at, self.features(at, raw)?.view(), g, grads)?;
+                g = pull(head, at, self.features(at)?.view(), g, grads)?;
             }
             if self.reduce == Reduce::Mean {
                 let shape = seen.shape().with_channels(g.shape().channels());
@@ -216,10 +216,6 @@ impl Encoder for Summary {
         }
         let g = pull(&self.net, at, seen, g, grads)?.reshape(raw.shape())?;
         grads.condition(0, 0..g.shape().batch())?.axpy(backend, 1.0, g.view())
-    }
-
-    fn initialize<B: Backend>(&self, _: Direction, _: &mut Setup<'_, B>, _: &Tensor<B>) -> Result<()> {
-        Ok(())
     }
 }
 

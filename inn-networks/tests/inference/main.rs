@@ -1,8 +1,9 @@
 //! The networks of inference through the public harness, f64, both directions, plain and reversed: HINT at one and several scales, on one lane
-//! and on two, the loop of i-RIM, summary networks. Each is saved and restored as well.
+//! and on two, the loop of i-RIM, summary networks, several observations. Each is saved and restored as well.
 //!
 //! All of them are one type here, so that the harness is compiled once.
 
+mod concatenate;
 mod hint;
 mod irim;
 mod summary;
@@ -15,7 +16,7 @@ use inn_layers::conditioner::{NetConfig, ResidualConfig};
 use inn_networks::conditional_hint::{ConditionalHintNetwork, MultiscaleConditionalHint};
 use inn_networks::files::{self, Metadata};
 use inn_networks::summary::SummarizedGlow;
-use inn_networks::{IrimLoop, MultiscaleHint};
+use inn_networks::{ConcatenatedGlow, IrimLoop, MultiscaleHint, SummarizedHint};
 use inn_ops::{Activation, Cpu};
 
 /// Smooth, so that the Taylor test has no kinks to meet.
@@ -31,6 +32,9 @@ enum Any {
     Pairs(MultiscaleConditionalHint),
     Loop(IrimLoop),
     Summarized(Box<SummarizedGlow>),
+    Concatenated(Box<ConcatenatedGlow>),
+    OneScale(Box<<concatenate::OneScale as Architecture>::Network>),
+    SummarizedHint(Box<SummarizedHint>),
     Reversed(Box<Reversed<Any>>),
 }
 
@@ -44,7 +48,16 @@ macro_rules! any {
     };
 }
 
-any!(MultiscaleHint => Hint, ConditionalHintNetwork => Pair, MultiscaleConditionalHint => Pairs, IrimLoop => Loop, SummarizedGlow => Summarized);
+any!(
+    MultiscaleHint => Hint,
+    ConditionalHintNetwork => Pair,
+    MultiscaleConditionalHint => Pairs,
+    IrimLoop => Loop,
+    SummarizedGlow => Summarized,
+    ConcatenatedGlow => Concatenated,
+    <concatenate::OneScale as Architecture>::Network => OneScale,
+    SummarizedHint => SummarizedHint
+);
 
 macro_rules! each {
     ($any:expr, $network:ident => $body:expr) => {
@@ -54,6 +67,9 @@ macro_rules! each {
             Any::Pairs($network) => $body,
             Any::Loop($network) => $body,
             Any::Summarized($network) => $body,
+            Any::Concatenated($network) => $body,
+            Any::OneScale($network) => $body,
+            Any::SummarizedHint($network) => $body,
             Any::Reversed($network) => $body,
         }
     };
