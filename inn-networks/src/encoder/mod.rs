@@ -95,6 +95,11 @@ impl<L: Invertible, E: Encoder> Encoded<L, E> {
         Self { encoder, inner }
     }
 
+    /// What prepares the conditions.
+    pub fn encoder(&self) -> &E {
+        &self.encoder
+    }
+
     /// The network that reads encoded conditions.
     pub fn inner(&self) -> &L {
         &self.inner
