@@ -9,9 +9,7 @@ mod irim;
 mod summary;
 
 use inn_core::verify::Verify;
-use inn_core::{
-    Architecture, Backend, Direction, Facts, Gradients, Inputs, Invertible, Layout, Result, Reversed, Setup, Shape, View, ViewMut,
-};
+use inn_core::{Architecture, Layout, Reversed, Shape, one_of};
 use inn_layers::conditioner::{NetConfig, ResidualConfig};
 use inn_networks::conditional_hint::{ConditionalHintNetwork, MultiscaleConditionalHint};
 use inn_networks::files::{self, Metadata};
@@ -26,18 +24,21 @@ fn residual() -> NetConfig {
     NetConfig::Residual(ResidualConfig { hidden: 3, activation: SMOOTH, last_gain: 1.0, ..ResidualConfig::default() })
 }
 
-enum Any {
-    Hint(MultiscaleHint),
-    Pair(ConditionalHintNetwork),
-    Pairs(MultiscaleConditionalHint),
-    Loop(IrimLoop),
-    Summarized(Box<SummarizedGlow>),
-    Concatenated(Box<ConcatenatedGlow>),
-    OneScale(Box<<concatenate::OneScale as Architecture>::Network>),
-    SummarizedHint(Box<SummarizedHint>),
-    Reversed(Box<Reversed<Any>>),
+one_of! {
+    enum Any {
+        Hint(MultiscaleHint),
+        Pair(ConditionalHintNetwork),
+        Pairs(MultiscaleConditionalHint),
+        Loop(IrimLoop),
+        Summarized(Box<SummarizedGlow>),
+        Concatenated(Box<ConcatenatedGlow>),
+        OneScale(Box<<concatenate::OneScale as Architecture>::Network>),
+        SummarizedHint(Box<SummarizedHint>),
+        Reversed(Box<Reversed<Any>>),
+    }
 }
 
+/// Networks as variants.
 macro_rules! any {
     ($($network:ty => $name:ident),*) => {
         $(impl From<$network> for Any {
@@ -58,48 +59,6 @@ any!(
     <concatenate::OneScale as Architecture>::Network => OneScale,
     SummarizedHint => SummarizedHint
 );
-
-macro_rules! each {
-    ($any:expr, $network:ident => $body:expr) => {
-        match $any {
-            Any::Hint($network) => $body,
-            Any::Pair($network) => $body,
-            Any::Pairs($network) => $body,
-            Any::Loop($network) => $body,
-            Any::Summarized($network) => $body,
-            Any::Concatenated($network) => $body,
-            Any::OneScale($network) => $body,
-            Any::SummarizedHint($network) => $body,
-            Any::Reversed($network) => $body,
-        }
-    };
-}
-
-impl Invertible for Any {
-    fn check(&self, dir: Direction, facts: Facts<'_>, input: Shape) -> Result<Shape> {
-        each!(self, n => n.check(dir, facts, input))
-    }
-    fn map<B: Backend>(&self, dir: Direction, at: &Inputs<'_, B>, x: &mut ViewMut<'_, B>, logdet: &mut ViewMut<'_, B>) -> Result<()> {
-        each!(self, n => n.map(dir, at, x, logdet))
-    }
-    fn pull<B: Backend>(
-        &self,
-        dir: Direction,
-        at: &Inputs<'_, B>,
-        y: &mut ViewMut<'_, B>,
-        gy: &mut ViewMut<'_, B>,
-        gl: View<'_, B>,
-        grads: &mut Gradients<'_, B>,
-    ) -> Result<()> {
-        each!(self, n => n.pull(dir, at, y, gy, gl, grads))
-    }
-    fn initialize<B: Backend>(&self, dir: Direction, at: &mut Setup<'_, B>, x: &mut ViewMut<'_, B>) -> Result<()> {
-        each!(self, n => n.initialize(dir, at, x))
-    }
-    fn name(&self) -> String {
-        each!(self, n => n.name())
-    }
-}
 
 /// The harness on the network of a configuration, plain and reversed.
 fn check<A: Architecture>(config: &A, verify: &Verify<'_, Cpu<f64>>, shape: Shape)
