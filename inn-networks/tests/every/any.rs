@@ -9,7 +9,7 @@ use inn_layers::hyperbolic::{HyperbolicStep, SqueezeLanes};
 use inn_layers::lanes::{BasicCoupling, GinCoupling, IrimCoupling};
 use inn_layers::{ActNorm, AffineLayer, Conv1x1, Householder, LearnableSqueeze};
 use inn_networks::conditional_hint::{ConditionalHintNetwork, MultiscaleConditionalHint};
-use inn_networks::{ConditionalGlow, Glow, Hyperbolic, IrimLoop, MultiscaleHint, SummarizedGlow};
+use inn_networks::{ConcatenatedGlow, ConditionalGlow, Glow, Hyperbolic, IrimLoop, MultiscaleHint, SummarizedGlow, SummarizedHint};
 
 one_of! {
     pub enum Any {
@@ -40,6 +40,8 @@ one_of! {
         Pair(ConditionalHintNetwork),
         Pairs(MultiscaleConditionalHint),
         Summarized(Box<SummarizedGlow>),
+        Concatenated(Box<ConcatenatedGlow>),
+        SummarizedHint(Box<SummarizedHint>),
         Loop(IrimLoop),
     }
 }
