@@ -96,10 +96,10 @@ fn in_front_of_conditional_glow() {
     check(&config, &plain().conditions(&observed), shape(&[2, 1, 4, 2]));
 }
 
-/// A field and a series as the second lane, at one scale and at two.
+/// A field and a series as the second lane, two steps at one scale or one at each of two.
 fn hint(levels: usize, squeeze: Option<Squeeze>) -> SummarizedHintConfig {
     let hint = HintConfig { net: residual(), permute: Permute::Full, ..HintConfig::default() };
-    let hint = MultiscaleConditionalHintConfig { channels: 2, rank: 2, levels, steps: 1, squeeze, split: levels > 1, hint };
+    let hint = MultiscaleConditionalHintConfig { channels: 2, rank: 2, levels, steps: 3 - levels, squeeze, split: levels > 1, hint };
     let keep = SummaryConfig { channels: 3, rank: 2, net: residual(), features: 1, ..SummaryConfig::default() };
     SummarizedHintConfig { observations: vec![keep, series(1)], hint }
 }
