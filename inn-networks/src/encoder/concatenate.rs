@@ -87,7 +87,8 @@ impl<E: Encoder> Concatenate<E> {
         let place = |part: &E| {
             let observations = start..start + part.observations();
             start = observations.end;
-            let shapes = part.check(Facts { conditions: of(facts.conditions, &observations)?, ..facts })?;
+            let conditions = of(facts.conditions, &observations)?;
+            let shapes = part.check(Facts { conditions, ..facts }).map_err(|e| at_condition(&observations, e))?;
             Ok(Place { observations, shapes })
         };
         self.parts.iter().map(place).collect()
@@ -132,6 +133,16 @@ fn of<'a, T>(observations: &'a [T], range: &Range<usize>) -> Result<&'a [T]> {
     observations.get(range.clone()).ok_or_else(|| missing(observations.len()))
 }
 
+/// An error of a part, which counts its own observations, with the place of the first of them in the call.
+fn at_condition(range: &Range<usize>, error: Error) -> Error {
+    match error {
+        Error::Shape { tensor, expected, got } => {
+            Error::Shape { tensor: format!("from condition {} on: {tensor}", range.start), expected, got }
+        }
+        other => other,
+    }
+}
+
 /// A copy of some channels.
 fn copy<B: Backend>(from: &Tensor<B>, channels: Range<usize>) -> Result<Tensor<B>> {
     let mut to = Tensor::scratch(from.backend(), from.shape().with_channels(channels.len()))?;
@@ -169,7 +180,7 @@ impl<E: Encoder> Encoder for Concatenate<E> {
         self.parts.iter().try_for_each(|part| {
             let range = start..start + part.observations();
             start = range.end;
-            part.belongs(of(observations, &range)?, state)
+            part.belongs(of(observations, &range)?, state).map_err(|e| at_condition(&range, e))
         })
     }
 

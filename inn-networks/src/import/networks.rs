@@ -223,7 +223,7 @@ impl Original for SummarizedGlowConfig {
     fn correspondence(&self) -> Result<Correspondence> {
         let network = self.glow.correspondence()?;
         match &self.summary.net {
-            NetConfig::ResNet(net) if net.ends != ResNetEnds::Both && self.summary.reduce == Reduce::Keep => {
+            NetConfig::ResNet(net) if net.ends != ResNetEnds::Both && self.summary.reduce == Reduce::Keep && self.summary.refine == 0 => {
                 Ok(network.resnet("summary_net", "summary.net", net.blocks, net.ends == ResNetEnds::Last))
             }
             net => {

@@ -109,7 +109,7 @@ impl Draw {
         };
         let head = (reduce == Reduce::Mean && self.one_in(2)).then(|| dense(self.int(1, 3)));
         self.conditions.push(observation);
-        SummaryConfig { channels, rank, net, features, reduce, head, extents: vec![] }
+        SummaryConfig { channels, rank, net, features, reduce, head, refine: 0, extents: vec![] }
     }
 
     pub fn summarized(&mut self) -> (SummarizedGlowConfig, Shape) {

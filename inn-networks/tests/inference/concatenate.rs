@@ -1,7 +1,7 @@
 //! Several observations, concatenated, in front of Glow at pyramid scales, of conditional Glow at one scale, and of conditional HINT.
 
 use crate::{check, plain, residual, summary::dense};
-use inn_core::{Architecture, Backend, Call, Error, Given, Invertible, Model, Odd, Result, Scope, Shape, Squeeze, Tensor};
+use inn_core::{Architecture, Backend, Call, Error, Given, Invertible, Layout, Model, Odd, Result, Scope, Shape, Squeeze, Tensor};
 use inn_layers::conditioner::NetConfig;
 use inn_layers::glow::StepConfig;
 use inn_layers::hint::HintConfig;
@@ -87,13 +87,21 @@ impl Architecture for OneScale {
 
 #[test]
 fn in_front_of_conditional_glow() {
-    let keep = SummaryConfig { channels: 2, rank: 2, net: residual(), features: 1, ..SummaryConfig::default() };
+    // At half the resolution of the state.
+    let keep = SummaryConfig { channels: 2, rank: 2, net: residual(), features: 1, refine: 1, ..SummaryConfig::default() };
     let repeated = SummaryConfig { extents: vec![4, 2], ..thumbnail(1) };
     let flow = GlowConfig { levels: 1, ..pyramids().flow };
     let condition = PyramidConfig { channels: 3, ..PyramidConfig::default() };
     let config = OneScale { first: vec![keep], pair: vec![series(1), repeated], glow: ConditionalGlowConfig { flow, condition } };
-    let observed = [shape(&[2, 2, 4, 2]), shape(&[2, 2, 3]), shape(&[2, 3, 2])];
+    let observed = [shape(&[2, 2, 2, 1]), shape(&[2, 2, 3]), shape(&[2, 3, 2])];
     check(&config, &plain().conditions(&observed), shape(&[2, 1, 4, 2]));
+    let model = config.model(&Cpu::<f64>::new(), 0).unwrap();
+    let message = refusal(&model, &[2, 1, 4, 2], &[&[2, 2, 4, 2], &[2, 2, 3], &[2, 3, 2]]).to_string();
+    assert!(message.contains("condition 0") && message.contains("2^1 multiples"), "{message}");
+    for wrong in [SummaryConfig { refine: 1, ..series(1) }, SummaryConfig { refine: usize::MAX, ..config.first[0].clone() }] {
+        let error = Layout::build(|scope| Summary::new(scope, &wrong)).err().unwrap();
+        assert!(matches!(error, Error::Config { .. }) && error.to_string().contains("refine"), "{error}");
+    }
 }
 
 /// A field and a series as the second lane, two steps at one scale or one at each of two.
@@ -172,11 +180,11 @@ fn observations_that_do_not_fit_are_named() {
         refusal(&model, state, &observed)
     };
     for (i, dims, parts) in [
-        (0, &[3, 1, 4, 8][..], ["condition 0", "a batch of 2"]),
-        (1, &[1, 2, 5], ["condition 1", "a batch of 2"]),
-        (2, &[2, 2, 8, 4], ["extents [4, 8]", "8, 4"]),
-        (2, &[2, 3, 4, 8], ["channels", "3"]),
-        (3, &[2, 7], ["6", "7"]),
+        (0, &[3, 1, 4, 8][..], ["condition 0", "a batch of 2", "3"]),
+        (1, &[1, 2, 5], ["condition 1", "a batch of 2", "1"]),
+        (2, &[2, 2, 8, 4], ["condition 2", "extents [4, 8]", "8, 4"]),
+        (2, &[2, 3, 4, 8], ["condition 2", "channels", "3"]),
+        (3, &[2, 7], ["condition 3", "6", "7"]),
     ] {
         let error = with(i, dims);
         let message = error.to_string();
