@@ -28,6 +28,8 @@ pub mod kernel;
 pub mod layer;
 pub mod memory;
 pub mod model;
+mod operands;
+mod operations;
 pub mod operator;
 pub mod params;
 pub mod primitive;

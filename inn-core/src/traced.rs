@@ -1,17 +1,15 @@
 //! A backend that watches another: every primitive with its shapes, traffic, arithmetic and time.
 
-use crate::backend::{Backend, Conv, Direction, HostBackend, Squeeze, Write, kernel_name};
+use crate::backend::{Backend, Conv, Direction, HostBackend, Squeeze, Write};
 use crate::error::Result;
-use crate::kernel::{Kernel, MAX_OPERANDS, UNIFORMS};
+use crate::kernel::Kernel;
 use crate::memory::Scratch;
+use crate::operations::describe_zip;
 use crate::primitive::{ConvKind, Primitive};
-use crate::scalar::Scalar;
 use crate::shape::{Shape, Window};
 use crate::stack::{Affine, Last, Pointwise, Stack, StackPass, StackShape, in_place};
-use crate::view::{Access, Update, View, ViewMut};
-use std::cell::Cell;
+use crate::view::{Update, View, ViewMut};
 use std::fmt;
-use std::ops::{Add, Div, Mul, Neg, Sub};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -329,85 +327,5 @@ impl<B: HostBackend> HostBackend for Traced<B> {
     }
     fn release(buffer: Self::Buffer) -> Vec<Self::Elem> {
         B::release(buffer)
-    }
-}
-
-/// The description of a pointwise call.
-pub(crate) fn describe_zip<K: Kernel, B: Backend>(kernel: &K, domain: Shape, reads: usize, update: &[Update<'_, B>]) -> Primitive {
-    let old: usize = update.iter().filter(|u| u.access() == Access::ReadWrite).map(|u| u.windows().len()).sum();
-    Primitive::Zip { kernel: kernel_name::<K>(), domain, traffic: (reads + old, K::UPDATE), flops: count_operations(kernel) }
-}
-
-/// A scalar that counts the operations on it.
-#[derive(Clone, Copy)]
-struct Counter;
-
-thread_local! {
-    static OPERATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-fn tick() -> Counter {
-    OPERATIONS.with(|n| n.set(n.get() + 1));
-    Counter
-}
-
-fn count_operations<K: Kernel>(kernel: &K) -> usize {
-    const N: usize = 2 * MAX_OPERANDS;
-    OPERATIONS.with(|n| n.set(0));
-    let (read, mut update, mut channels, mut samples) = ([Counter; N], [Counter; N], [Counter; N], [Counter; N]);
-    kernel.eval(
-        &[Counter; UNIFORMS],
-        &read[..K::READ.min(N)],
-        &mut update[..K::UPDATE.min(N)],
-        &mut channels[..K::CHANNEL_SUMS.min(N)],
-        &mut samples[..K::SAMPLE_SUMS.min(N)],
-    );
-    OPERATIONS.with(Cell::get) + K::CHANNEL_SUMS + K::SAMPLE_SUMS
-}
-
-macro_rules! counted {
-    ($($op:ident $name:ident),+) => { $(
-        impl $op for Counter {
-            type Output = Self;
-            fn $name(self, _: Self) -> Self { tick() }
-        }
-    )+ };
-}
-counted!(Add add, Sub sub, Mul mul, Div div);
-
-impl Neg for Counter {
-    type Output = Self;
-    fn neg(self) -> Self {
-        tick()
-    }
-}
-
-impl Scalar for Counter {
-    fn constant(_: f64) -> Self {
-        Self
-    }
-    fn select_ge(self, _: Self, _: Self, _: Self) -> Self {
-        tick()
-    }
-    fn exp(self) -> Self {
-        tick()
-    }
-    fn ln(self) -> Self {
-        tick()
-    }
-    fn ln_1p(self) -> Self {
-        tick()
-    }
-    fn sqrt(self) -> Self {
-        tick()
-    }
-    fn tanh(self) -> Self {
-        tick()
-    }
-    fn atan(self) -> Self {
-        tick()
-    }
-    fn tan(self) -> Self {
-        tick()
     }
 }

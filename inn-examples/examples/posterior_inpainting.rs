@@ -263,7 +263,7 @@ fn draw(args: &Args, model: &Flow, wiener: &Wiener, test: &Experiment, index: us
     let mut samples = Vec::with_capacity(args.samples * PIXELS);
     let seed = args.seed.wrapping_mul(1 << 20).wrapping_add(index as u64);
     let sampling = Sampling { count: args.samples, seed, budget: args.budget.saturating_mul(1_000_000), ..Sampling::default() };
-    model.layer().draw(model.params(), &condition, image_shape(1)?, &sampling, |drawn| {
+    model.layer().draw(model.params(), std::slice::from_ref(&condition), image_shape(1)?, &sampling, |drawn| {
         samples.extend(drawn.x.slice().iter().map(|v| v.clamp(0.0, 1.0)));
         Ok(())
     })?;

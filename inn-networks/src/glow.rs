@@ -1,7 +1,8 @@
 //! Glow.
 
 use crate::levels::Levels;
-use inn_core::{Architecture, Chain, Multiscale, Odd, Result, Scope, Squeeze};
+use inn_core::{Architecture, Chain, Error, Multiscale, Odd, Result, Scope, Squeeze};
+use inn_layers::conditioner::{DenseConfig, NetConfig};
 use inn_layers::glow::{GlowStep, StepConfig, glow_step};
 
 /// The multiscale flow of Kingma & Dhariwal 2018 (arXiv:1807.03039): at each level a squeeze, K flow steps, and a split.
@@ -30,7 +31,8 @@ pub struct GlowConfig {
     pub odd: Odd,
     /// Whether half of the channels become latent after each level but the last. Without it every level sees all channels.
     pub split: bool,
-    /// The flow step.
+    /// The flow step. A dense network that flattens a sample has its [`pixels`](DenseConfig::pixels) at the first level, behind the squeeze there;
+    /// each further squeeze leaves the 2^rank-th part of them.
     pub step: StepConfig,
 }
 
@@ -65,8 +67,23 @@ impl GlowConfig {
         let Self { channels, rank, levels, squeeze, odd, split, .. } = *self;
         Levels { kind: Self::KIND, channels, rank, levels, squeeze, odd, split }.build(scope, |scope, level, channels| {
             let condition = conditions.get(level).map(|&channels| (level, channels));
-            Chain::build(scope, "step", self.steps, |scope, _| glow_step(scope, channels, rank, condition, &self.step))
+            let step = self.step_at(level)?;
+            Chain::build(scope, "step", self.steps, |scope, _| glow_step(scope, channels, rank, condition, &step))
         })
+    }
+
+    /// The step of a level, with the pixels that there are.
+    fn step_at(&self, level: usize) -> Result<StepConfig> {
+        let mut step = self.step.clone();
+        if let (NetConfig::Dense(DenseConfig { pixels: Some(pixels), .. }), Some(_)) = (&mut step.net, self.squeeze) {
+            let parts = u32::try_from(level * self.rank).ok().and_then(|bits| 1usize.checked_shl(bits));
+            let Some(parts) = parts.filter(|&parts| pixels.is_multiple_of(parts)) else {
+                let expected = format!("a multiple of 2^{}, whose parts are the pixels of level {level}", level * self.rank);
+                return Err(Error::config("pixels", format!("expected {expected}, got {pixels}")));
+            };
+            *pixels /= parts;
+        }
+        Ok(step)
     }
 }
 

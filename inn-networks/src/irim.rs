@@ -2,7 +2,7 @@
 
 use inn_core::{
     Architecture, Backend, Chain, Direction, Error, Facts, Gradients, Inputs, Invertible, Kernel, Result, Scalar, Scope, Setup, Shape,
-    Tensor, View, ViewMut, Visitor, Write, kernel::UNIFORMS,
+    Tensor, View, ViewMut, Write, kernel::UNIFORMS,
 };
 use inn_layers::ActNorm;
 use inn_layers::hint::{HintConfig, HintCoupling, hint_coupling};
@@ -228,57 +228,14 @@ impl LoopLayerConfig {
     }
 }
 
-/// Either layer of [`LoopLayerConfig`].
-#[derive(Clone, Debug)]
-pub enum LoopLayer {
-    /// See [`IrimCoupling`].
-    Additive(Box<IrimCoupling>),
-    /// See [`HintCoupling`].
-    Hint(HintCoupling),
-}
-
-macro_rules! each {
-    ($self:expr, $layer:ident => $body:expr) => {
-        match $self {
-            LoopLayer::Additive($layer) => $body,
-            LoopLayer::Hint($layer) => $body,
-        }
-    };
-}
-
-impl Invertible for LoopLayer {
-    fn check(&self, dir: Direction, facts: Facts<'_>, input: Shape) -> Result<Shape> {
-        each!(self, layer => layer.check(dir, facts, input))
-    }
-    fn map<B: Backend>(&self, dir: Direction, at: &Inputs<'_, B>, x: &mut ViewMut<'_, B>, logdet: &mut ViewMut<'_, B>) -> Result<()> {
-        each!(self, layer => layer.map(dir, at, x, logdet))
-    }
-    fn pull<B: Backend>(
-        &self,
-        dir: Direction,
-        at: &Inputs<'_, B>,
-        y: &mut ViewMut<'_, B>,
-        gy: &mut ViewMut<'_, B>,
-        gl: View<'_, B>,
-        grads: &mut Gradients<'_, B>,
-    ) -> Result<()> {
-        each!(self, layer => layer.pull(dir, at, y, gy, gl, grads))
-    }
-    fn initialize<B: Backend>(&self, dir: Direction, at: &mut Setup<'_, B>, x: &mut ViewMut<'_, B>) -> Result<()> {
-        each!(self, layer => layer.initialize(dir, at, x))
-    }
-    fn walk<B: Backend, V: Visitor<B>>(
-        &self,
-        path: &str,
-        dir: Direction,
-        at: &Inputs<'_, B>,
-        x: &mut ViewMut<'_, B>,
-        visitor: &mut V,
-    ) -> Result<()> {
-        each!(self, layer => layer.walk(path, dir, at, x, visitor))
-    }
-    fn name(&self) -> String {
-        each!(self, layer => layer.name())
+inn_core::one_of! {
+    /// Either layer of [`LoopLayerConfig`].
+    #[derive(Clone, Debug)]
+    pub enum LoopLayer {
+        /// See [`IrimCoupling`].
+        Additive(Box<IrimCoupling>),
+        /// See [`HintCoupling`].
+        Hint(HintCoupling),
     }
 }
 

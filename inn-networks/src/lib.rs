@@ -3,10 +3,11 @@
 //! | module | holds |
 //! |---|---|
 //! | [`glow`] | Glow: multiscale, in 1 to 3 dimensions and for dense data |
-//! | [`encoder`] | conditional Glow; conditions that are encoded once |
+//! | [`encoder`] | conditional Glow; conditions that are encoded once, or concatenated of several observations |
 //! | [`hint`] | HINT at several scales |
 //! | [`conditional_hint`] | HINT on two lanes, one of which conditions the other, at one scale and several |
 //! | [`lane_scales`] | what squeezes and splits two lanes |
+//! | [`posterior`] | conditional HINT on one lane, given the other; given several observations |
 //! | [`irim`] | the unrolled solver of i-RIM, with a linear operator |
 //! | [`summary`] | summary networks in front of conditional ones |
 //! | [`hyperbolic`] | leapfrog networks on two states |
@@ -76,6 +77,14 @@
 //!                                                   ▼
 //! x ─────────────────────────────── conditional network ── z
 //! ```
+//! [Concatenated](encoder::ConcatenatedGlow): several observations, beside each other at each level.
+//! ```text
+//! y_1 ── pyramid ──┬── d_0 ─────────┬── d_1 ── ..
+//! y_2 ── S ── v ── repeat           repeat
+//!                  ▼                ▼
+//! x ── squeeze ── [step] x K ──┬── squeeze ── [step] x K ── ..
+//!                              └── z_1
+//! ```
 
 pub mod conditional_hint;
 pub mod density;
@@ -94,6 +103,7 @@ mod levels;
 pub mod optim;
 #[cfg(feature = "plot")]
 mod picture;
+pub mod posterior;
 pub mod preprocess;
 pub mod sampling;
 pub mod summary;
@@ -102,11 +112,12 @@ pub mod train;
 pub use conditional_hint::{ConditionalHintConfig, MultiscaleConditionalHintConfig};
 pub use density::{Density, bits_per_dim};
 pub use diagnose::{Diagnosis, diagnose};
-pub use encoder::{ConditionalGlow, ConditionalGlowConfig, PyramidConfig};
+pub use encoder::{ConcatenatedGlow, ConcatenatedGlowConfig, ConditionalGlow, ConditionalGlowConfig, PyramidConfig};
 pub use glow::{Glow, GlowConfig};
 pub use hint::{MultiscaleHint, MultiscaleHintConfig};
 pub use hyperbolic::{Hyperbolic, HyperbolicConfig};
 pub use irim::{IrimLoop, IrimLoopConfig};
+pub use posterior::{SummarizedHint, SummarizedHintConfig};
 pub use sampling::{Drawn, Sampling};
 pub use summary::{SummarizedGlow, SummarizedGlowConfig, SummaryConfig};
 

@@ -63,30 +63,41 @@ impl<L: Invertible, B: Backend> Density<'_, L, B> {
 }
 
 impl<L: Invertible, E: Encoder> Encoded<L, E> {
-    /// [`Density::draw`] for the conditions in the batch of `condition`. Each of them is encoded once, whatever the budget and the number of
-    /// its samples.
+    /// [`Density::draw`] for each sample in the batch of `observations`. It is encoded once, whatever the budget and the number of samples
+    /// that are drawn for it.
     ///
     /// # Errors
     /// As [`Density::draw`].
     pub fn draw<B: Backend>(
         &self,
         params: &Params<B>,
-        condition: &Tensor<B>,
+        observations: &[Tensor<B>],
         sample: Shape,
         sampling: &Sampling,
         each: impl FnMut(Drawn<B>) -> Result<()>,
     ) -> Result<()> {
         let plan = Plan { network: self, layer: self.inner(), params, given: Given::default(), sample, sampling };
-        plan.run(std::slice::from_ref(condition), |range| self.encode(params, &rows(condition, range)?), each)
+        let prepare = |range: Range<usize>| {
+            let rows = observations.iter().map(|o| rows(o, range.clone())).collect::<Result<Vec<_>>>()?;
+            self.encode(params, &rows)
+        };
+        plan.run(observations, prepare, each)
     }
 
     /// All of them in one tensor. What is needed beside it stays within the budget.
     ///
     /// # Errors
     /// As [`Density::draw`].
-    pub fn draw_all<B: Backend>(&self, params: &Params<B>, condition: &Tensor<B>, sample: Shape, sampling: &Sampling) -> Result<Tensor<B>> {
-        let mut all = Gathered::new(params.backend(), sample, condition.shape().batch().saturating_mul(sampling.count))?;
-        self.draw(params, condition, sample, sampling, |drawn| all.put(drawn))?;
+    pub fn draw_all<B: Backend>(
+        &self,
+        params: &Params<B>,
+        observations: &[Tensor<B>],
+        sample: Shape,
+        sampling: &Sampling,
+    ) -> Result<Tensor<B>> {
+        let number = observations.first().map_or(0, |o| o.shape().batch());
+        let mut all = Gathered::new(params.backend(), sample, number.saturating_mul(sampling.count))?;
+        self.draw(params, observations, sample, sampling, |drawn| all.put(drawn))?;
         Ok(all.0)
     }
 }

@@ -1,9 +1,9 @@
 //! Summary networks: observations of any shape become the condition of a network.
 
-use crate::encoder::{ConditionalGlow, ConditionalGlowConfig, Encoded, Encoder, same_extents};
+use crate::encoder::{ConditionalGlow, ConditionalGlowConfig, Encoded, Encoder, first, same_extents};
 use inn_core::conditioner::tiles;
 use inn_core::{
-    Architecture, Backend, Conditioner, Direction, Error, Facts, Gradients, Inputs, Kernel, Result, Scalar, Scope, Setup, Shape, Tensor,
+    Architecture, Backend, Conditioner, Direction, Error, Facts, Gradients, Inputs, Kernel, Result, Scalar, Scope, Shape, Squeeze, Tensor,
     View, ViewMut, Window, kernel::UNIFORMS, kernel::blas::Axpy,
 };
 use inn_layers::conditioner::{DenseConfig, Net, NetConfig, Ports};
@@ -12,7 +12,7 @@ use inn_layers::conditioner::{DenseConfig, Net, NetConfig, Ports};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reduce {
-    /// The network's output as it is: observation and state have the same extents.
+    /// The network's output as it is: observation and state have the same extents, or the observation coarser ones, see [`SummaryConfig::refine`].
     #[default]
     Keep,
     /// The mean over the pixels of the network's output, one vector a sample: for sets (kernels of 1), series and images of any extents.
@@ -37,6 +37,8 @@ pub struct SummaryConfig {
     pub reduce: Reduce,
     /// A dense network on the vector behind [`Reduce::Mean`], as in deep sets (Zaheer et al. 2017, arXiv:1703.06114), with as many outputs.
     pub head: Option<DenseConfig>,
+    /// k: the extents of the state are 2^k times those of the observation, for [`Reduce::Keep`].
+    pub refine: usize,
     /// Extents of the state, over which a vector is repeated; empty for dense states and for [`Reduce::Keep`].
     pub extents: Vec<usize>,
 }
@@ -44,22 +46,25 @@ pub struct SummaryConfig {
 impl Default for SummaryConfig {
     /// A residual block on one channel of images at the resolution of the state, 8 features.
     fn default() -> Self {
-        Self { channels: 1, rank: 2, net: NetConfig::default(), features: 8, reduce: Reduce::Keep, head: None, extents: vec![] }
+        Self { channels: 1, rank: 2, net: NetConfig::default(), features: 8, reduce: Reduce::Keep, head: None, refine: 0, extents: vec![] }
     }
 }
 
 /// A summary network S, trained together with the network that reads its output (Radev et al. 2020, arXiv:2003.06281).
 ///
 /// ```text
-/// keep: c = S(y)        mean: c = repeat(H(mean over pixels of S(y)))        flatten: c = repeat(S(vec y))
+/// keep: c = Uᵏ S(y)     mean: c = repeat(H(mean over pixels of S(y)))        flatten: c = repeat(S(vec y))
 /// ```
-/// Backward: with g = ∂φ/∂c the cotangent of the vector is the sum of g over the pixels, that of S(y) is H's pullback of it / pixels for all pixels,
+/// U is the inverse of the checkerboard squeeze: 2^rank channels become the pixels of one (Shi et al. 2016, arXiv:1609.05158).
+///
+/// Backward: U is orthogonal, so its adjoint is the squeeze. With g = ∂φ/∂c the cotangent of the vector is the sum of g over the pixels, that of S(y) is H's pullback of it / pixels for all pixels,
 /// and S's own pullback takes it to y and the parameters.
 #[derive(Clone, Debug)]
 pub struct Summary {
     net: Net,
     head: Option<Net>,
     reduce: Reduce,
+    refine: usize,
     extents: Vec<usize>,
 }
 
@@ -79,10 +84,17 @@ impl Summary {
         if config.reduce != Reduce::Mean && config.head.is_some() {
             return refuse("a head behind a mean only");
         }
-        let net = config.net.build(&mut scope.sub("net"), Ports::new(config.channels, config.features, config.rank))?;
+        if config.refine > 0 && (config.reduce != Reduce::Keep || config.rank == 0) {
+            return refuse("a field whose resolution is kept, to refine");
+        }
+        let factor = config.rank.checked_mul(config.refine).and_then(|bits| 1usize.checked_shl(u32::try_from(bits).ok()?));
+        let Some(made) = factor.and_then(|factor| config.features.checked_mul(factor)) else {
+            return refuse("fewer levels to refine");
+        };
+        let net = config.net.build(&mut scope.sub("net"), Ports::new(config.channels, made, config.rank))?;
         let ports = Ports::new(config.features, config.features, 0);
         let head = config.head.as_ref().map(|head| NetConfig::Dense(head.clone()).build(&mut scope.sub("head"), ports)).transpose()?;
-        Ok(Self { net, head, reduce: config.reduce, extents: config.extents.clone() })
+        Ok(Self { net, head, reduce: config.reduce, refine: config.refine, extents: config.extents.clone() })
     }
 
     /// The observation as the network sees it.
@@ -91,7 +103,8 @@ impl Summary {
     }
 
     /// S(y) and, behind a mean, the vector that the head sees.
-    fn features<B: Backend>(&self, at: &Inputs<'_, B>, raw: &Tensor<B>) -> Result<Tensor<B>> {
+    fn features<B: Backend>(&self, at: &Inputs<'_, B>) -> Result<Tensor<B>> {
+        let raw = first(at.conditions)?;
         let out = evaluate(&self.net, at, raw.view().reshape(self.seen(raw.shape()))?)?;
         if self.reduce != Reduce::Mean {
             return Ok(out);
@@ -100,6 +113,15 @@ impl Summary {
         sum_pixels(at.backend(), 1.0 / out.shape().pixels() as f64, out.view(), &mut vector)?;
         Ok(vector)
     }
+}
+
+/// Whose inverse makes channels to pixels.
+const FINER: Squeeze = Squeeze::Checkerboard;
+
+fn squeezed<B: Backend>(backend: &B, dir: Direction, mut x: Tensor<B>) -> Result<Tensor<B>> {
+    let shape = FINER.output(dir, x.shape())?;
+    backend.squeeze(FINER, dir, &mut x.view_mut())?;
+    x.reshape(shape)
 }
 
 /// N(x) tile by tile.
@@ -125,13 +147,13 @@ fn pull<B: Backend>(net: &Net, at: &Inputs<'_, B>, x: View<'_, B>, mut g: Tensor
 }
 
 /// A vector of (B, C) seen as one value for each channel and pixel of `shape`.
-fn repeated<B: Backend>(vector: &Tensor<B>, shape: Shape) -> Result<View<'_, B>> {
+pub(crate) fn repeated<B: Backend>(vector: &Tensor<B>, shape: Shape) -> Result<View<'_, B>> {
     let channels = vector.shape().channels();
     View::new(vector.buffer(), Window { shape, offset: 0, batch_stride: channels, channel_stride: 1, pixel_stride: 0 })
 }
 
 /// vector += a Σ over pixels of x. Each value of the vector is a sample of the sum.
-fn sum_pixels<B: Backend>(backend: &B, a: f64, x: View<'_, B>, vector: &mut Tensor<B>) -> Result<()> {
+pub(crate) fn sum_pixels<B: Backend>(backend: &B, a: f64, x: View<'_, B>, vector: &mut Tensor<B>) -> Result<()> {
     let shape = x.shape();
     let rows = Shape::rows(shape.batch() * shape.channels(), shape.pixels());
     let x = View::new(x.buffer(), Window::contiguous(rows, x.window().offset))?;
@@ -156,14 +178,24 @@ impl Kernel for ScaledSum {
 }
 
 impl Encoder for Summary {
-    fn belongs(&self, raw: Shape, state: Shape) -> Result<()> {
-        if self.reduce == Reduce::Keep { same_extents(raw, state) } else { Ok(()) }
+    fn belongs(&self, observations: &[Shape], state: Shape) -> Result<()> {
+        let observation = *first(observations)?;
+        if self.reduce != Reduce::Keep || self.refine == 0 {
+            return if self.reduce == Reduce::Keep { same_extents(observation, state) } else { Ok(()) };
+        }
+        // As many doublings as `new` has counted fit a number.
+        let finer: Vec<usize> = observation.spatial().iter().map(|n| n.saturating_mul(1 << self.refine)).collect();
+        if finer == state.spatial() {
+            return Ok(());
+        }
+        let expected = format!("extents whose 2^{} multiples are those of the data, {:?}", self.refine, state.spatial());
+        Err(Error::shape("observation", expected, observation))
     }
 
-    fn check(&self, facts: Facts<'_>, raw: Shape) -> Result<Vec<Shape>> {
-        let out = self.net.check(Facts { conditions: &[], ..facts }, self.seen(raw))?;
+    fn check(&self, facts: Facts<'_>) -> Result<Vec<Shape>> {
+        let out = self.net.check(Facts { conditions: &[], ..facts }, self.seen(*first(facts.conditions)?))?;
         if self.reduce == Reduce::Keep {
-            return Ok(vec![out]);
+            return (0..self.refine).try_fold(out, |out, _| FINER.output(Direction::Inverse, out)).map(|out| vec![out]);
         }
         let vector = Shape::rows(out.batch(), out.channels());
         if let Some(head) = &self.head {
@@ -172,13 +204,13 @@ impl Encoder for Summary {
         Ok(vec![Shape::new(out.batch(), out.channels(), &self.extents)?])
     }
 
-    fn encode<B: Backend>(&self, at: &Inputs<'_, B>, raw: &Tensor<B>) -> Result<Vec<Tensor<B>>> {
-        let mut vector = self.features(at, raw)?;
+    fn encode<B: Backend>(&self, at: &Inputs<'_, B>) -> Result<Vec<Tensor<B>>> {
+        let mut vector = self.features(at)?;
         if let Some(head) = &self.head {
             vector = evaluate(head, at, vector.view())?;
         }
         if self.reduce == Reduce::Keep || self.extents.is_empty() {
-            return Ok(vec![vector]);
+            return (0..self.refine).try_fold(vector, |fine, _| squeezed(at.backend(), Direction::Inverse, fine)).map(|fine| vec![fine]);
         }
         let shape = Shape::new(vector.shape().batch(), vector.shape().channels(), &self.extents)?;
         let mut condition = Tensor::scratch(at.backend(), shape)?;
@@ -189,14 +221,16 @@ impl Encoder for Summary {
     fn pull<B: Backend>(
         &self,
         at: &Inputs<'_, B>,
-        raw: &Tensor<B>,
         _: &[Tensor<B>],
         cotangents: Vec<Tensor<B>>,
         grads: &mut Gradients<'_, B>,
     ) -> Result<()> {
-        let backend = at.backend();
+        let (backend, raw) = (at.backend(), first(at.conditions)?);
         let Some(mut g) = cotangents.into_iter().next() else { return Ok(()) };
         let seen = raw.view().reshape(self.seen(raw.shape()))?;
+        for _ in 0..self.refine {
+            g = squeezed(backend, Direction::Forward, g)?;
+        }
         if self.reduce != Reduce::Keep {
             if !self.extents.is_empty() {
                 let mut vector = Tensor::zeros(backend, Shape::rows(g.shape().batch(), g.shape().channels()))?;
@@ -204,7 +238,7 @@ impl Encoder for Summary {
                 g = vector;
             }
             if let Some(head) = &self.head {
-                g = pull(head, at, self.features(at, raw)?.view(), g, grads)?;
+                g = pull(head, at, self.features(at)?.view(), g, grads)?;
             }
             if self.reduce == Reduce::Mean {
                 let shape = seen.shape().with_channels(g.shape().channels());
@@ -216,10 +250,6 @@ impl Encoder for Summary {
         }
         let g = pull(&self.net, at, seen, g, grads)?.reshape(raw.shape())?;
         grads.condition(0, 0..g.shape().batch())?.axpy(backend, 1.0, g.view())
-    }
-
-    fn initialize<B: Backend>(&self, _: Direction, _: &mut Setup<'_, B>, _: &Tensor<B>) -> Result<()> {
-        Ok(())
     }
 }
 

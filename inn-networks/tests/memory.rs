@@ -6,12 +6,14 @@ use inn_layers::glow::StepConfig;
 use inn_layers::hint::HintConfig;
 use inn_layers::lanes::LaneConfig;
 use inn_linop::Identity;
+use inn_networks::encoder::ObservationConfig;
 use inn_networks::hyperbolic::HyperbolicLayerConfig;
 use inn_networks::irim::LoopLayerConfig;
 use inn_networks::optim::{Average, Kept, Moments, Optimizer, add_squared_norm, clip_scale};
+use inn_networks::summary::Reduce;
 use inn_networks::{
-    ConditionalGlowConfig, GlowConfig, HyperbolicConfig, IrimLoopConfig, MultiscaleConditionalHintConfig, MultiscaleHintConfig,
-    PyramidConfig, SummarizedGlowConfig, SummaryConfig,
+    ConcatenatedGlowConfig, ConditionalGlowConfig, GlowConfig, HyperbolicConfig, IrimLoopConfig, MultiscaleConditionalHintConfig,
+    MultiscaleHintConfig, PyramidConfig, SummarizedGlowConfig, SummarizedHintConfig, SummaryConfig,
 };
 use inn_ops::Cpu;
 use std::alloc::{GlobalAlloc, System};
@@ -63,17 +65,17 @@ struct Measured {
     memory: Memory,
 }
 
-fn measure<A: Architecture + Sync>(config: &A, input: Shape, condition: Option<Shape>) -> Measured {
-    measure_with(config, input, condition, None)
+fn measure<A: Architecture + Sync>(config: &A, input: Shape, conditions: impl IntoIterator<Item = Shape>) -> Measured {
+    measure_with(config, input, conditions, None)
 }
 
 fn measure_with<A: Architecture + Sync>(
     config: &A,
     input: Shape,
-    condition: Option<Shape>,
+    conditions: impl IntoIterator<Item = Shape>,
     operator: Option<&dyn LinearOperator<Cpu<f32>>>,
 ) -> Measured {
-    let conditions: Vec<Shape> = condition.into_iter().collect();
+    let conditions: Vec<Shape> = conditions.into_iter().collect();
     let step = || {
         let start = ALIVE.load(Relaxed);
         let cpu = Cpu::<f32>::new();
@@ -164,10 +166,24 @@ fn inference() -> Vec<(&'static str, [Measured; 2])> {
         summary: SummaryConfig { channels: 2, net: net(), ..SummaryConfig::default() },
         glow: ConditionalGlowConfig { flow: GlowConfig { levels: 2, ..glow(steps, 1) }, condition: condition.clone() },
     };
+    let series = |features| SummaryConfig { channels: 2, rank: 1, net: net(), features, reduce: Reduce::Mean, ..SummaryConfig::default() };
+    let field = ObservationConfig::Pyramid(PyramidConfig { channels: 2, ..PyramidConfig::default() });
+    let concatenated = |steps| ConcatenatedGlowConfig {
+        flow: GlowConfig { levels: 2, ..glow(steps, 1) },
+        observations: vec![field.clone(), ObservationConfig::Summary(series(4))],
+    };
+    let keep = SummaryConfig { channels: 2, net: net(), features: 1, ..SummaryConfig::default() };
+    let given = |steps| SummarizedHintConfig {
+        observations: vec![keep.clone(), series(1)],
+        hint: MultiscaleConditionalHintConfig { channels: 2, ..pairs(steps) },
+    };
+    let observed = || [image(2), Shape::new(8, 2, &[100]).unwrap()];
     let families = vec![
         ("multiscale HINT", [1, 4].map(|n| measure(&scales(n), image(3), None))),
         ("multiscale conditional HINT", [1, 4].map(|n| measure(&pairs(n), image(2), None))),
         ("i-RIM loop", [1, 8].map(|n| measure_with(&unrolled(n), image(4), Some(image(1)), Some(&physics)))),
+        ("concatenated Glow", [1, 4].map(|n| measure(&concatenated(n), image(1), observed()))),
+        ("summarized HINT", [1, 4].map(|n| measure(&given(n), image(2), observed()))),
         ("summarized Glow", [1, 4].map(|n| measure(&summarized(n), image(1), Some(image(2))))),
     ];
     families.iter().for_each(|(name, both)| both.iter().for_each(|m| expect_predicted(name, m)));

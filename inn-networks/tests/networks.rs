@@ -96,13 +96,13 @@ fn encoding_once_is_the_same_as_encoding_in_every_call() {
     let x = ramp(&cpu, Shape::new(4, 1, &[8, 8]).unwrap());
     let conditions = [ramp(&cpu, Shape::new(4, 2, &[8, 8]).unwrap())];
     let whole = model.with(Given::conditions(&conditions)).forward(x.duplicate().unwrap()).unwrap();
-    let encoded = model.layer().encode(model.params(), &conditions[0]).unwrap();
+    let encoded = model.layer().encode(model.params(), &conditions).unwrap();
     let inner = Call::new(model.layer().inner(), model.params(), Given::conditions(&encoded)).forward(x).unwrap();
     assert_eq!(whole.state.to_f64().unwrap(), inner.state.to_f64().unwrap());
     assert_eq!(whole.logdet.to_f64().unwrap(), inner.logdet.to_f64().unwrap());
     // One condition for many samples.
     let one = [ramp(&cpu, Shape::new(1, 2, &[8, 8]).unwrap())];
-    let encoded = model.layer().encode(model.params(), &one[0]).unwrap();
+    let encoded = model.layer().encode(model.params(), &one).unwrap();
     let density = Density::new(model.layer().inner(), model.params(), Given::conditions(&encoded));
     let samples = density.sample_with_log_prob(Shape::new(6, 1, &[8, 8]).unwrap(), 1, 0).unwrap();
     let repeated: Vec<f64> = (0..6).flat_map(|_| one[0].to_f64().unwrap()).collect();

@@ -45,7 +45,7 @@ fn the_budget_changes_no_bit_and_bounds_what_a_pass_takes() {
     for (samples, together) in [(1, 1), (2, 1), (5, 1), (10, 10), (15, 15)] {
         let cpu = Device::new();
         let model = config().model(&cpu, 3).unwrap();
-        let given = condition(&cpu, conditions);
+        let given = [condition(&cpu, conditions)];
         let sampling = Sampling { count, seed: 7, budget: bytes(&model, samples, together), ..Sampling::default() };
         let (mut drawn, mut passes) = (Vec::new(), Vec::new());
         let before = cpu.footprint();
@@ -78,7 +78,7 @@ fn the_budget_changes_no_bit_and_bounds_what_a_pass_takes() {
 fn it_draws_what_the_density_draws() {
     let cpu = Device::new();
     let model = config().model(&cpu, 3).unwrap();
-    let given = condition(&cpu, 1);
+    let given = [condition(&cpu, 1)];
     let sampling = Sampling { count: 4, seed: 5, temperature: 0.7, ..Sampling::default() };
     let drawn = model.layer().draw_all(model.params(), &given, image(), &sampling).unwrap();
     let encoded = model.layer().encode(model.params(), &given).unwrap();
@@ -89,8 +89,7 @@ fn it_draws_what_the_density_draws() {
     let more = Sampling { count: 6, budget: bytes(&model, 2, 1), ..sampling };
     let begin = bits(&plain);
     assert!(bits(&density.draw_all(image(), &more).unwrap()).starts_with(&begin));
-    let raw = [given];
-    let raw = Density::new(model.layer(), model.params(), Given::conditions(&raw));
+    let raw = Density::new(model.layer(), model.params(), Given::conditions(&given));
     assert!(bits(&raw.draw_all(image(), &more).unwrap()).starts_with(&begin));
 }
 
@@ -98,7 +97,7 @@ fn it_draws_what_the_density_draws() {
 fn a_condition_is_encoded_once() {
     let traced = Traced::new(Device::new());
     let model = config().model(&traced, 3).unwrap();
-    let given = Tensor::full(&traced, Shape::new(2, 2, &[28, 20]).unwrap(), 0.3).unwrap();
+    let given = [Tensor::full(&traced, Shape::new(2, 2, &[28, 20]).unwrap(), 0.3).unwrap()];
     let dispatches = |count: usize, samples: usize| {
         let c = Shape::new(1, 2, &[28, 20]).unwrap();
         let (backend, input) = (model.backend(), image().with_batch(samples));

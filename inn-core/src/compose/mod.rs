@@ -1,7 +1,9 @@
-//! Layers made of layers: tuples, lists, named chains, parts of the channels, reversal, scales.
+//! Layers made of layers: tuples, lists, named chains, one of several ([`one_of`](crate::one_of)), parts of the channels, reversal, scales.
 
 mod carry;
 mod multiscale;
+#[macro_use]
+mod one_of;
 mod sequence;
 
 pub use carry::{Odd, carry};
@@ -16,51 +18,15 @@ use crate::view::{View, ViewMut};
 use crate::visit::Visitor;
 use std::ops::Range;
 
-/// Delegates every method of [`Invertible`] to an inner layer, with the direction as `$dir` turns it.
-macro_rules! delegate {
-    ($self:ident => $inner:expr, $dir:ident => $turned:expr) => {
-        fn check(&$self, $dir: Direction, facts: Facts<'_>, input: Shape) -> Result<Shape> {
-            $inner.check($turned, facts, input)
-        }
-        fn map<B: Backend>(&$self, $dir: Direction, at: &Inputs<'_, B>, x: &mut ViewMut<'_, B>, logdet: &mut ViewMut<'_, B>) -> Result<()> {
-            $inner.map($turned, at, x, logdet)
-        }
-        fn pull<B: Backend>(
-            &$self,
-            $dir: Direction,
-            at: &Inputs<'_, B>,
-            y: &mut ViewMut<'_, B>,
-            gy: &mut ViewMut<'_, B>,
-            gl: View<'_, B>,
-            grads: &mut Gradients<'_, B>,
-        ) -> Result<()> {
-            $inner.pull($turned, at, y, gy, gl, grads)
-        }
-        fn initialize<B: Backend>(&$self, $dir: Direction, at: &mut Setup<'_, B>, x: &mut ViewMut<'_, B>) -> Result<()> {
-            $inner.initialize($turned, at, x)
-        }
-        fn walk<B: Backend, V: Visitor<B>>(
-            &$self,
-            path: &str,
-            $dir: Direction,
-            at: &Inputs<'_, B>,
-            x: &mut ViewMut<'_, B>,
-            visitor: &mut V,
-        ) -> Result<()> {
-            $inner.walk(path, $turned, at, x, visitor)
-        }
-    };
-}
-
 impl<L: Invertible> Invertible for &L {
-    delegate!(self => (**self), dir => dir);
+    delegate!(self, dir => dir; layer => (**layer));
     fn name(&self) -> String {
         (**self).name()
     }
 }
 
 impl<L: Invertible> Invertible for Box<L> {
-    delegate!(self => (**self), dir => dir);
+    delegate!(self, dir => dir; layer => (**layer));
     fn name(&self) -> String {
         (**self).name()
     }
@@ -74,7 +40,7 @@ impl<L: Invertible> Invertible for Box<L> {
 pub struct Reversed<L>(pub L);
 
 impl<L: Invertible> Invertible for Reversed<L> {
-    delegate!(self => self.0, dir => dir.flip());
+    delegate!(self, dir => dir.flip(); Self(layer) => layer);
     fn name(&self) -> String {
         format!("Reversed {}", self.0.name())
     }

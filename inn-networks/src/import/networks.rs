@@ -81,7 +81,8 @@ fn expect_hint(config: &HintConfig, modes: &[Permute]) -> Result<()> {
 }
 
 /// The flow step of `NetworkGlow(..; dense = true)` on `channels` channels of `pixels` values: two hidden layers of `channels * hidden` values and
-/// a last one, all with a ReLU behind.
+/// a last one, all with a ReLU behind. With `split_scales` those are the channels and values behind the first squeeze; at each further level the
+/// channels are as many, and the values half.
 pub fn dense_step_config(hidden: usize, channels: usize, pixels: usize) -> StepConfig {
     let net = DenseConfig {
         hidden: vec![channels * hidden; 2],
@@ -222,7 +223,7 @@ impl Original for SummarizedGlowConfig {
     fn correspondence(&self) -> Result<Correspondence> {
         let network = self.glow.correspondence()?;
         match &self.summary.net {
-            NetConfig::ResNet(net) if net.ends != ResNetEnds::Both && self.summary.reduce == Reduce::Keep => {
+            NetConfig::ResNet(net) if net.ends != ResNetEnds::Both && self.summary.reduce == Reduce::Keep && self.summary.refine == 0 => {
                 Ok(network.resnet("summary_net", "summary.net", net.blocks, net.ends == ResNetEnds::Last))
             }
             net => {

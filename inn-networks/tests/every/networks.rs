@@ -8,12 +8,13 @@ use inn_layers::hyperbolic::Resize;
 use inn_layers::lanes::LaneConfig;
 use inn_layers::permute::Permute;
 use inn_linop::Matrix;
+use inn_networks::encoder::ObservationConfig;
 use inn_networks::hyperbolic::HyperbolicLayerConfig;
 use inn_networks::irim::LoopLayerConfig;
 use inn_networks::summary::Reduce;
 use inn_networks::{
-    ConditionalGlowConfig, ConditionalHintConfig, GlowConfig, HyperbolicConfig, IrimLoopConfig, MultiscaleConditionalHintConfig,
-    MultiscaleHintConfig, PyramidConfig, SummarizedGlowConfig, SummaryConfig,
+    ConcatenatedGlowConfig, ConditionalGlowConfig, ConditionalHintConfig, GlowConfig, HyperbolicConfig, IrimLoopConfig,
+    MultiscaleConditionalHintConfig, MultiscaleHintConfig, PyramidConfig, SummarizedGlowConfig, SummarizedHintConfig, SummaryConfig,
 };
 use inn_ops::{Activation, Cpu};
 
@@ -95,25 +96,63 @@ impl Draw {
         (config, Shape::new(self.int(1, 2), 2 * channels, &extents).unwrap())
     }
 
-    /// An observation of the state's resolution, or of another shape and rank.
-    pub fn summarized(&mut self) -> (SummarizedGlowConfig, Shape) {
-        let (mut glow, shape) = self.conditional();
-        let features = self.int(1, 3);
-        glow.condition.channels = features;
-        let reduce = self.pick(&[Reduce::Keep, Reduce::Mean, Reduce::Flatten]);
+    /// A summary network, and an observation of the state's resolution or of another shape and rank. Vectors are not repeated over extents.
+    fn summary(&mut self, state: Shape, reduce: Reduce, features: usize) -> SummaryConfig {
         let dense = |hidden| DenseConfig { hidden: vec![hidden], activation: Activation::Tanh, ..DenseConfig::default() };
         let observation = match reduce {
-            Reduce::Keep => shape.with_channels(self.int(1, 3)),
-            _ => self.shape().with_batch(shape.batch()),
+            Reduce::Keep => state.with_channels(self.int(1, 3)),
+            _ => self.shape().with_batch(state.batch()),
         };
         let (channels, rank, net) = match reduce {
             Reduce::Flatten => (observation.sample_len(), 0, NetConfig::Dense(dense(self.int(1, 4)))),
             _ => (observation.channels(), observation.rank(), self.net()),
         };
         let head = (reduce == Reduce::Mean && self.one_in(2)).then(|| dense(self.int(1, 3)));
+        self.conditions.push(observation);
+        SummaryConfig { channels, rank, net, features, reduce, head, refine: 0, extents: vec![] }
+    }
+
+    pub fn summarized(&mut self) -> (SummarizedGlowConfig, Shape) {
+        let (mut glow, shape) = self.conditional();
+        let features = self.int(1, 3);
+        glow.condition.channels = features;
+        let reduce = self.pick(&[Reduce::Keep, Reduce::Mean, Reduce::Flatten]);
+        self.conditions.clear();
+        let summary = self.summary(shape, reduce, features);
         let extents = if reduce == Reduce::Keep { vec![] } else { shape.spatial().to_vec() };
-        self.conditions = vec![observation];
-        (SummarizedGlowConfig { summary: SummaryConfig { channels, rank, net, features, reduce, head, extents }, glow }, shape)
+        (SummarizedGlowConfig { summary: SummaryConfig { extents, ..summary }, glow }, shape)
+    }
+
+    /// A field at every level, vectors beside it, and at times another field.
+    pub fn concatenated(&mut self) -> (ConcatenatedGlowConfig, Shape) {
+        let (ConditionalGlowConfig { flow, condition }, shape) = self.conditional();
+        let mut observations = vec![ObservationConfig::Pyramid(condition.clone())];
+        for _ in 0..self.int(1, 2) {
+            let (reduce, features) = (self.pick(&[Reduce::Mean, Reduce::Flatten]), self.int(1, 3));
+            observations.push(ObservationConfig::Summary(self.summary(shape, reduce, features)));
+        }
+        if self.one_in(2) {
+            self.conditions.push(self.conditions[0]);
+            observations.push(ObservationConfig::Pyramid(condition));
+        }
+        (ConcatenatedGlowConfig { flow, observations }, shape)
+    }
+
+    /// Conditional HINT on one lane, the other made of a field and at times a vector.
+    pub fn summarized_hint(&mut self) -> (SummarizedHintConfig, Shape) {
+        let (mut hint, both) = self.pairs();
+        if let NetConfig::Residual(net) = &mut hint.hint.net {
+            // A lane's network moves x by way of the next step's: with wide kernels on few pixels by no more than rounding can hide.
+            (net.outer_kernel, net.last_gain) = (net.outer_kernel.min(3), 1.0);
+        }
+        let shape = both.with_channels(hint.channels);
+        let kept = if self.one_in(2) { hint.channels } else { hint.channels.div_ceil(2) };
+        let mut observations = vec![self.summary(shape, Reduce::Keep, kept)];
+        if kept < hint.channels {
+            let (reduce, features) = (self.pick(&[Reduce::Mean, Reduce::Flatten]), hint.channels - kept);
+            observations.push(self.summary(shape, reduce, features));
+        }
+        (SummarizedHintConfig { observations, hint }, shape)
     }
 
     /// With an operator from one channel of the state to a few numbers, which are the condition.

@@ -30,7 +30,7 @@ impl Recipe {
         Draw::new(self.seed, self.wild)
     }
 
-    /// Networks by their settings half of the time, else layers.
+    /// Networks by their settings more than half of the time, else layers.
     fn plan(&self, scope: &mut Scope<'_>) -> Result<Plan> {
         let mut draw = self.draw();
         let (network, shape) = match self.seed % 16 {
@@ -42,6 +42,8 @@ impl Recipe {
             5 => draw.pairs().build(scope, Any::Pairs)?,
             6 => draw.summarized().build(scope, |network| Any::Summarized(Box::new(network)))?,
             7 => draw.solver().build(scope, Any::Loop)?,
+            8 => draw.concatenated().build(scope, |network| Any::Concatenated(Box::new(network)))?,
+            9 => draw.summarized_hint().build(scope, |network| Any::SummarizedHint(Box::new(network)))?,
             _ => draw.composition(scope)?,
         };
         Ok(Plan { network, shape, conditions: draw.conditions, operator: draw.operator, drawn: draw.drawn })
@@ -109,6 +111,8 @@ fn examine(recipe: &Recipe) -> Result<Plan> {
         5 => comes_back(&draw.pairs().0, &plan)?,
         6 => comes_back(&draw.summarized().0, &plan)?,
         7 => comes_back(&draw.solver().0, &plan)?,
+        8 => comes_back(&draw.concatenated().0, &plan)?,
+        9 => comes_back(&draw.summarized_hint().0, &plan)?,
         _ => {}
     }
     Ok(plan)

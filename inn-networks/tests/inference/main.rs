@@ -1,21 +1,20 @@
 //! The networks of inference through the public harness, f64, both directions, plain and reversed: HINT at one and several scales, on one lane
-//! and on two, the loop of i-RIM, summary networks. Each is saved and restored as well.
+//! and on two, the loop of i-RIM, summary networks, several observations. Each is saved and restored as well.
 //!
 //! All of them are one type here, so that the harness is compiled once.
 
+mod concatenate;
 mod hint;
 mod irim;
 mod summary;
 
 use inn_core::verify::Verify;
-use inn_core::{
-    Architecture, Backend, Direction, Facts, Gradients, Inputs, Invertible, Layout, Result, Reversed, Setup, Shape, View, ViewMut,
-};
+use inn_core::{Architecture, Layout, Reversed, Shape, one_of};
 use inn_layers::conditioner::{NetConfig, ResidualConfig};
 use inn_networks::conditional_hint::{ConditionalHintNetwork, MultiscaleConditionalHint};
 use inn_networks::files::{self, Metadata};
 use inn_networks::summary::SummarizedGlow;
-use inn_networks::{IrimLoop, MultiscaleHint};
+use inn_networks::{ConcatenatedGlow, IrimLoop, MultiscaleHint, SummarizedHint};
 use inn_ops::{Activation, Cpu};
 
 /// Smooth, so that the Taylor test has no kinks to meet.
@@ -25,15 +24,21 @@ fn residual() -> NetConfig {
     NetConfig::Residual(ResidualConfig { hidden: 3, activation: SMOOTH, last_gain: 1.0, ..ResidualConfig::default() })
 }
 
-enum Any {
-    Hint(MultiscaleHint),
-    Pair(ConditionalHintNetwork),
-    Pairs(MultiscaleConditionalHint),
-    Loop(IrimLoop),
-    Summarized(Box<SummarizedGlow>),
-    Reversed(Box<Reversed<Any>>),
+one_of! {
+    enum Any {
+        Hint(MultiscaleHint),
+        Pair(ConditionalHintNetwork),
+        Pairs(MultiscaleConditionalHint),
+        Loop(IrimLoop),
+        Summarized(Box<SummarizedGlow>),
+        Concatenated(Box<ConcatenatedGlow>),
+        OneScale(Box<<concatenate::OneScale as Architecture>::Network>),
+        SummarizedHint(Box<SummarizedHint>),
+        Reversed(Box<Reversed<Any>>),
+    }
 }
 
+/// Networks as variants.
 macro_rules! any {
     ($($network:ty => $name:ident),*) => {
         $(impl From<$network> for Any {
@@ -44,46 +49,16 @@ macro_rules! any {
     };
 }
 
-any!(MultiscaleHint => Hint, ConditionalHintNetwork => Pair, MultiscaleConditionalHint => Pairs, IrimLoop => Loop, SummarizedGlow => Summarized);
-
-macro_rules! each {
-    ($any:expr, $network:ident => $body:expr) => {
-        match $any {
-            Any::Hint($network) => $body,
-            Any::Pair($network) => $body,
-            Any::Pairs($network) => $body,
-            Any::Loop($network) => $body,
-            Any::Summarized($network) => $body,
-            Any::Reversed($network) => $body,
-        }
-    };
-}
-
-impl Invertible for Any {
-    fn check(&self, dir: Direction, facts: Facts<'_>, input: Shape) -> Result<Shape> {
-        each!(self, n => n.check(dir, facts, input))
-    }
-    fn map<B: Backend>(&self, dir: Direction, at: &Inputs<'_, B>, x: &mut ViewMut<'_, B>, logdet: &mut ViewMut<'_, B>) -> Result<()> {
-        each!(self, n => n.map(dir, at, x, logdet))
-    }
-    fn pull<B: Backend>(
-        &self,
-        dir: Direction,
-        at: &Inputs<'_, B>,
-        y: &mut ViewMut<'_, B>,
-        gy: &mut ViewMut<'_, B>,
-        gl: View<'_, B>,
-        grads: &mut Gradients<'_, B>,
-    ) -> Result<()> {
-        each!(self, n => n.pull(dir, at, y, gy, gl, grads))
-    }
-    fn initialize<B: Backend>(&self, dir: Direction, at: &mut Setup<'_, B>, x: &mut ViewMut<'_, B>) -> Result<()> {
-        each!(self, n => n.initialize(dir, at, x))
-    }
-    fn name(&self) -> String {
-        each!(self, n => n.name())
-    }
-}
+any!(
+    MultiscaleHint => Hint,
+    ConditionalHintNetwork => Pair,
+    MultiscaleConditionalHint => Pairs,
+    IrimLoop => Loop,
+    SummarizedGlow => Summarized,
+    ConcatenatedGlow => Concatenated,
+    <concatenate::OneScale as Architecture>::Network => OneScale,
+    SummarizedHint => SummarizedHint
+);
 
 /// The harness on the network of a configuration, plain and reversed.
 fn check<A: Architecture>(config: &A, verify: &Verify<'_, Cpu<f64>>, shape: Shape)

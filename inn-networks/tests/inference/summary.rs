@@ -7,7 +7,7 @@ use inn_layers::glow::StepConfig;
 use inn_networks::summary::Reduce;
 use inn_networks::{ConditionalGlowConfig, GlowConfig, PyramidConfig, SummarizedGlowConfig, SummaryConfig};
 
-fn dense() -> DenseConfig {
+pub(crate) fn dense() -> DenseConfig {
     DenseConfig { hidden: vec![4], activation: SMOOTH, last_gain: 1.0, ..DenseConfig::default() }
 }
 

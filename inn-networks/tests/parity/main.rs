@@ -10,6 +10,7 @@ mod compare;
 mod frame;
 mod maps;
 mod ops;
+mod oracle;
 mod orders;
 mod subjects;
 

@@ -56,13 +56,33 @@ fn networks_have_the_order_of_the_original() {
     assert!(networks >= 20, "{networks} networks and layers in the index");
 }
 
+/// NetworkGlow(1, 2, 3, 2; nx = 16, dense = true, split_scales = true, ndims = 1): at each level as many channels, and half of the values.
+#[test]
+fn dense_glow_with_splitting_halves_the_values() {
+    let config = GlowConfig { channels: 1, rank: 1, steps: 2, step: dense_step_config(2, 2, 8), ..GlowConfig::default() };
+    let (order, _, _, arrays) = round_trip(&config);
+    assert_eq!(arrays.len(), 11 * 6);
+    for (level, nx) in [8, 4, 2].into_iter().enumerate() {
+        for step in 0..2 {
+            // Behind all s and b: v1, v2, v3, then W, b of three layers for one channel that is read and two that are made.
+            let at = 12 + 9 * (2 * level + step) + 3;
+            assert_eq!(order.slots()[at].theirs, format!("CL[{},{}].RB.layers[1].W", level + 1, step + 1));
+            let dims: Vec<&[usize]> = arrays[at..at + 6].iter().map(|a| &a.dims[..]).collect();
+            assert_eq!(dims, [&[nx, 4][..], &[4], &[4, 4], &[4], &[4, 2 * nx], &[2 * nx]]);
+        }
+    }
+    let config = GlowConfig { step: dense_step_config(2, 2, 6), ..config };
+    let message = Layout::build(|scope| inn_core::Architecture::build(&config, scope)).err().unwrap().to_string();
+    assert!(message.contains("multiple of 2^2") && message.contains("got 6"), "{message}");
+}
+
 /// The channels of a case, the last number of its name after a c.
 fn channels(name: &str) -> usize {
     name.split('_').filter_map(|part| part.strip_prefix('c')?.parse().ok()).next_back().unwrap()
 }
 
 /// Numbered arrays for a network, of the sizes that the original has.
-fn numbered<A: Original>(config: &A) -> (Correspondence, std::sync::Arc<Layout>, Vec<Array>) {
+pub fn numbered<A: Original>(config: &A) -> (Correspondence, std::sync::Arc<Layout>, Vec<Array>) {
     let ((), layout) = Layout::build(|scope| config.build(scope).map(|_| ())).unwrap();
     let order = config.correspondence().unwrap();
     let mut arrays = order.store(&inn_core::Params::zeros(&Cpu::<f64>::new(), &layout).unwrap()).unwrap();
@@ -95,13 +115,20 @@ fn matrices_of_dense_glow_are_transposed() {
     assert_eq!(ours[..4], [5000.0, 5006.0, 5012.0, 5018.0]);
 }
 
-#[test]
-fn a_summarized_network_follows_its_flow() {
+/// A ResNet of two blocks and a last convolution in front of one conditional flow step.
+pub fn summarized() -> SummarizedGlowConfig {
     let net = ResNetConfig { hidden: 4, blocks: 2, ends: ResNetEnds::Last, ..ResNetConfig::default() };
     let summary = SummaryConfig { channels: 2, net: NetConfig::ResNet(net), features: 3, ..SummaryConfig::default() };
     let flow = GlowConfig { channels: 1, levels: 1, steps: 1, step: step_config(4), ..GlowConfig::default() };
-    let glow = ConditionalGlowConfig { flow, condition: PyramidConfig { channels: 3, ..PyramidConfig::default() } };
-    let mut config = SummarizedGlowConfig { summary, glow };
+    SummarizedGlowConfig {
+        summary,
+        glow: ConditionalGlowConfig { flow, condition: PyramidConfig { channels: 3, ..PyramidConfig::default() } },
+    }
+}
+
+#[test]
+fn a_summarized_network_follows_its_flow() {
+    let mut config = summarized();
     let (order, _, _, arrays) = round_trip(&config);
     // 10 of a step, 2 of the condition's ActNorm, 4 of each block, 2 of the last convolution.
     assert_eq!(arrays.len(), 22);

@@ -225,7 +225,7 @@ fn encoded<T: CpuElement>(book: &mut Book<'_>, precision: Precision, config: &Co
     book.set_precision(precision);
     let cpu = Cpu::<T>::poisoned();
     let model = inn_networks::import::model(&cpu, config, &book.source.list("theta.").unwrap()).unwrap();
-    let condition = book.source.get("in.X1").unwrap().tensor(&cpu).unwrap();
+    let condition = [book.source.get("in.X1").unwrap().tensor(&cpu).unwrap()];
     let levels = model.layer().encode(model.params(), &condition).unwrap();
     book.compare("out.Y1", &array(levels.last().unwrap()));
 }

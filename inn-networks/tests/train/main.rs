@@ -2,6 +2,7 @@
 
 mod guard;
 mod learn;
+mod observations;
 mod refuse;
 mod resume;
 mod reverse;

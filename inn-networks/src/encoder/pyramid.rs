@@ -1,58 +1,14 @@
-//! Conditions that are prepared once: pyramids, and the network that reads them.
+//! Pyramids: one condition for each level of a multiscale network.
 
+use super::{Encoded, Encoder, first, same_extents};
+use crate::glow::{Glow, GlowConfig};
 use inn_core::compose::carry;
 use inn_core::conditioner::tiles;
 use inn_core::{
-    Architecture, Backend, Conditioner, Direction, Error, Facts, Gradients, Inputs, Invertible, Odd, Params, Result, Scope, Setup, Shape,
-    Squeeze, Tensor, View, ViewMut, Visitor,
+    Architecture, Backend, Conditioner, Direction, Facts, Gradients, Inputs, Invertible, Odd, Result, Scope, Setup, Shape, Squeeze, Tensor,
 };
 use inn_layers::ActNorm;
 use inn_layers::conditioner::{Net, NetConfig, Ports};
-
-use crate::glow::{Glow, GlowConfig};
-
-/// Prepares the conditions of a network from one that is given, with parameters that are trained with the network.
-pub trait Encoder: Send + Sync {
-    /// The shapes of the conditions made from one of shape `raw`.
-    ///
-    /// # Errors
-    /// A shape that does not fit.
-    fn check(&self, facts: Facts<'_>, raw: Shape) -> Result<Vec<Shape>>;
-
-    /// Whether a condition of shape `raw` belongs to a state of shape `state`; by default any does.
-    ///
-    /// # Errors
-    /// Extents that do not fit each other.
-    fn belongs(&self, raw: Shape, state: Shape) -> Result<()> {
-        let _ = (raw, state);
-        Ok(())
-    }
-
-    /// The conditions, for a batch of them.
-    ///
-    /// # Errors
-    /// What the backend returns.
-    fn encode<B: Backend>(&self, at: &Inputs<'_, B>, raw: &Tensor<B>) -> Result<Vec<Tensor<B>>>;
-
-    /// Takes the cotangents of what [`encode`](Self::encode) made back to the parameters and to condition 0, adding to `grads`.
-    ///
-    /// # Errors
-    /// What the backend returns.
-    fn pull<B: Backend>(
-        &self,
-        at: &Inputs<'_, B>,
-        raw: &Tensor<B>,
-        encoded: &[Tensor<B>],
-        cotangents: Vec<Tensor<B>>,
-        grads: &mut Gradients<'_, B>,
-    ) -> Result<()>;
-
-    /// Sets parameters that depend on data from a first batch of conditions.
-    ///
-    /// # Errors
-    /// What the backend returns.
-    fn initialize<B: Backend>(&self, dir: Direction, at: &mut Setup<'_, B>, raw: &Tensor<B>) -> Result<()>;
-}
 
 /// Settings of a [`Pyramid`].
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -84,20 +40,18 @@ impl Default for PyramidConfig {
 pub struct Pyramid {
     normalize: ActNorm,
     nets: Vec<Option<Net>>,
+    widths: Vec<usize>,
     squeeze: Option<Squeeze>,
     odd: Odd,
 }
 
 impl Pyramid {
-    /// Declares `normalize` and `level{l}` and answers the channels of each d_l.
-    fn new(
-        scope: &mut Scope<'_>,
-        config: &PyramidConfig,
-        levels: usize,
-        rank: usize,
-        squeeze: Option<Squeeze>,
-        odd: Odd,
-    ) -> Result<(Self, Vec<usize>)> {
+    /// Declares `normalize` and `level{l}`, for the levels of `flow`.
+    ///
+    /// # Errors
+    /// Settings that are out of range.
+    pub fn new(scope: &mut Scope<'_>, config: &PyramidConfig, flow: &GlowConfig) -> Result<Self> {
+        let GlowConfig { levels, rank, squeeze, odd, .. } = *flow;
         let normalize = ActNorm::new(&mut scope.sub("normalize"), config.channels)?;
         let (mut channels, mut nets, mut widths) = (config.channels, Vec::new(), Vec::new());
         for level in 0..levels {
@@ -115,7 +69,12 @@ impl Pyramid {
             nets.push(net);
             widths.push(channels);
         }
-        Ok((Self { normalize, nets, squeeze, odd }, widths))
+        Ok(Self { normalize, nets, widths, squeeze, odd })
+    }
+
+    /// The channels of each d_l.
+    pub fn widths(&self) -> &[usize] {
+        &self.widths
     }
 
     fn squeezed<B: Backend>(&self, backend: &B, c: Tensor<B>) -> Result<Tensor<B>> {
@@ -151,30 +110,22 @@ impl Pyramid {
         Ok(whole)
     }
 
-    fn normalized<B: Backend>(&self, at: &Inputs<'_, B>, raw: &Tensor<B>) -> Result<Tensor<B>> {
-        let mut c = raw.duplicate()?;
+    fn normalized<B: Backend>(&self, at: &Inputs<'_, B>) -> Result<Tensor<B>> {
+        let mut c = first(at.conditions)?.duplicate()?;
         let mut logdet = Tensor::zeros(at.backend(), Shape::per_sample(c.shape().batch()))?;
         self.normalize.map(Direction::Forward, at, &mut c.view_mut(), &mut logdet.view_mut())?;
         Ok(c)
     }
 }
 
-/// Refuses a condition of other extents than the state.
-pub(crate) fn same_extents(raw: Shape, state: Shape) -> Result<()> {
-    if raw.spatial() == state.spatial() {
-        return Ok(());
-    }
-    Err(Error::shape("condition 0", format!("the extents {:?} of the data", state.spatial()), raw))
-}
-
 impl Encoder for Pyramid {
-    fn belongs(&self, raw: Shape, state: Shape) -> Result<()> {
-        same_extents(raw, state)
+    fn belongs(&self, observations: &[Shape], state: Shape) -> Result<()> {
+        same_extents(*first(observations)?, state)
     }
 
     /// The shapes of d_0 .. d_{L-1}.
-    fn check(&self, facts: Facts<'_>, raw: Shape) -> Result<Vec<Shape>> {
-        let mut shape = self.normalize.check(Direction::Forward, facts, raw)?;
+    fn check(&self, facts: Facts<'_>) -> Result<Vec<Shape>> {
+        let mut shape = self.normalize.check(Direction::Forward, facts, *first(facts.conditions)?)?;
         let mut shapes = Vec::with_capacity(self.nets.len());
         for net in &self.nets {
             if let Some(squeeze) = self.squeeze {
@@ -189,9 +140,9 @@ impl Encoder for Pyramid {
     }
 
     /// d_0 .. d_{L-1} for a batch of conditions.
-    fn encode<B: Backend>(&self, at: &Inputs<'_, B>, raw: &Tensor<B>) -> Result<Vec<Tensor<B>>> {
+    fn encode<B: Backend>(&self, at: &Inputs<'_, B>) -> Result<Vec<Tensor<B>>> {
         let backend = at.backend();
-        let mut current = self.normalized(at, raw)?;
+        let mut current = self.normalized(at)?;
         let mut levels: Vec<Tensor<B>> = Vec::with_capacity(self.nets.len());
         for net in &self.nets {
             current = self.squeezed(backend, current)?;
@@ -216,7 +167,6 @@ impl Encoder for Pyramid {
     fn pull<B: Backend>(
         &self,
         at: &Inputs<'_, B>,
-        raw: &Tensor<B>,
         levels: &[Tensor<B>],
         cotangents: Vec<Tensor<B>>,
         grads: &mut Gradients<'_, B>,
@@ -228,7 +178,7 @@ impl Encoder for Pyramid {
                 g.view_mut().axpy(backend, 1.0, deeper.view())?;
             }
             if let Some(net) = &self.nets[level] {
-                let source = if level == 0 { self.normalized(at, raw)? } else { levels[level - 1].duplicate()? };
+                let source = if level == 0 { self.normalized(at)? } else { levels[level - 1].duplicate()? };
                 let source = self.squeezed(backend, source)?;
                 let mut gsource = Tensor::zeros(backend, source.shape())?;
                 let mut out = Tensor::scratch(backend, g.shape())?;
@@ -241,118 +191,24 @@ impl Encoder for Pyramid {
                 }
                 g = gsource;
             }
-            let full = if level == 0 { raw.shape() } else { levels[level - 1].shape() };
+            let full = if level == 0 { first(at.conditions)?.shape() } else { levels[level - 1].shape() };
             deeper = Some(self.unsqueezed(backend, g, full)?);
         }
         let Some(mut g) = deeper else { return Ok(()) };
-        let mut c = self.normalized(at, raw)?;
+        let mut c = self.normalized(at)?;
         let gl = Tensor::zeros(backend, Shape::per_sample(c.shape().batch()))?;
         self.normalize.pull(Direction::Forward, at, &mut c.view_mut(), &mut g.view_mut(), gl.view(), grads)?;
         grads.condition(0, 0..g.shape().batch())?.axpy(backend, 1.0, g.view())
     }
 
-    fn initialize<B: Backend>(&self, _: Direction, at: &mut Setup<'_, B>, raw: &Tensor<B>) -> Result<()> {
-        let mut normalized = raw.duplicate()?;
+    fn initialize<B: Backend>(&self, _: Direction, at: &mut Setup<'_, B>) -> Result<()> {
+        let mut normalized = first(at.conditions)?.duplicate()?;
         self.normalize.initialize(Direction::Forward, at, &mut normalized.view_mut())
     }
 }
 
 fn net_output<B: Backend>(net: &Net, at: &Inputs<'_, B>, input: Shape) -> Result<Shape> {
     net.check(Facts { layout: at.theta.layout(), conditions: &[], operator: None }, input)
-}
-
-/// A network whose conditions are encoded first, with the gradient to the condition as it was given.
-///
-/// As a layer it takes the raw condition, encodes it in every call, and trains the encoder with the rest. To draw many samples for one condition,
-/// encode it once: [`draw`](Self::draw) does, or [`encode`](Self::encode) and a call of the [`inner`](Self::inner) network with the result.
-#[derive(Clone, Debug)]
-pub struct Encoded<L, E = Pyramid> {
-    encoder: E,
-    inner: L,
-}
-
-impl<L: Invertible, E: Encoder> Encoded<L, E> {
-    /// A network behind an encoder, both built in one layout.
-    pub fn new(encoder: E, inner: L) -> Self {
-        Self { encoder, inner }
-    }
-
-    /// The network that reads encoded conditions.
-    pub fn inner(&self) -> &L {
-        &self.inner
-    }
-
-    /// Encodes a condition, for calls of the [`inner`](Self::inner) network. A batch of one serves any number of samples.
-    ///
-    /// # Errors
-    /// A shape that does not fit.
-    pub fn encode<B: Backend>(&self, theta: &Params<B>, condition: &Tensor<B>) -> Result<Vec<Tensor<B>>> {
-        let facts = Facts { layout: theta.layout(), conditions: &[condition.shape()], operator: None };
-        self.encoder.check(facts, condition.shape())?;
-        let samples = 0..condition.shape().batch();
-        let at = Inputs { theta, conditions: std::slice::from_ref(condition), operator: None, trail: None, samples };
-        self.encoder.encode(&at, condition)
-    }
-
-    fn encoded<B: Backend>(&self, at: &Inputs<'_, B>) -> Result<Vec<Tensor<B>>> {
-        let raw = raw(at.conditions)?;
-        let samples = 0..raw.shape().batch();
-        self.encoder.encode(&Inputs { samples, ..at.clone() }, raw)
-    }
-}
-
-fn raw<B: Backend>(conditions: &[Tensor<B>]) -> Result<&Tensor<B>> {
-    conditions.first().ok_or_else(|| Error::Missing { layer: "Encoded".into(), what: "condition 0".into() })
-}
-
-impl<L: Invertible, E: Encoder> Invertible for Encoded<L, E> {
-    fn check(&self, dir: Direction, facts: Facts<'_>, input: Shape) -> Result<Shape> {
-        let raw = facts.condition("Encoded", 0, input.batch())?;
-        self.encoder.belongs(raw, input)?;
-        let conditions = self.encoder.check(facts, raw)?;
-        self.inner.check(dir, Facts { conditions: &conditions, ..facts }, input)
-    }
-
-    fn map<B: Backend>(&self, dir: Direction, at: &Inputs<'_, B>, x: &mut ViewMut<'_, B>, logdet: &mut ViewMut<'_, B>) -> Result<()> {
-        let conditions = self.encoded(at)?;
-        self.inner.map(dir, &at.with_conditions(&conditions), x, logdet)
-    }
-
-    fn pull<B: Backend>(
-        &self,
-        dir: Direction,
-        at: &Inputs<'_, B>,
-        y: &mut ViewMut<'_, B>,
-        gy: &mut ViewMut<'_, B>,
-        gl: View<'_, B>,
-        grads: &mut Gradients<'_, B>,
-    ) -> Result<()> {
-        let conditions = self.encoded(at)?;
-        let mut cotangents = conditions.iter().map(|c| Tensor::zeros(at.backend(), c.shape())).collect::<Result<Vec<_>>>()?;
-        let mut inner = Gradients { theta: &mut *grads.theta, conditions: &mut cotangents };
-        self.inner.pull(dir, &at.with_conditions(&conditions), y, gy, gl, &mut inner)?;
-        self.encoder.pull(at, raw(at.conditions)?, &conditions, cotangents, grads)
-    }
-
-    fn initialize<B: Backend>(&self, dir: Direction, at: &mut Setup<'_, B>, x: &mut ViewMut<'_, B>) -> Result<()> {
-        let raw = raw(at.conditions)?;
-        self.encoder.initialize(dir, at, raw)?;
-        let conditions = self.encoded(&at.inputs(raw.shape().batch()))?;
-        let mut inner = Setup { theta: &mut *at.theta, conditions: &conditions, operator: at.operator };
-        self.inner.initialize(dir, &mut inner, x)
-    }
-
-    fn walk<B: Backend, V: Visitor<B>>(
-        &self,
-        path: &str,
-        dir: Direction,
-        at: &Inputs<'_, B>,
-        x: &mut ViewMut<'_, B>,
-        visitor: &mut V,
-    ) -> Result<()> {
-        let conditions = self.encoded(at)?;
-        self.inner.walk(path, dir, &at.with_conditions(&conditions), x, visitor)
-    }
 }
 
 /// Glow with a condition at every level (the conditional flow of Ardizzone et al. 2019, arXiv:1907.02392, on the layers of Glow).
@@ -379,9 +235,8 @@ impl Architecture for ConditionalGlowConfig {
     type Network = ConditionalGlow;
 
     fn build(&self, scope: &mut Scope<'_>) -> Result<ConditionalGlow> {
-        let flow = &self.flow;
-        let (encoder, widths) = Pyramid::new(&mut scope.sub("condition"), &self.condition, flow.levels, flow.rank, flow.squeeze, flow.odd)?;
-        let inner = flow.build_conditional(scope, &widths)?;
+        let encoder = Pyramid::new(&mut scope.sub("condition"), &self.condition, &self.flow)?;
+        let inner = self.flow.build_conditional(scope, encoder.widths())?;
         Ok(Encoded::new(encoder, inner))
     }
 }
