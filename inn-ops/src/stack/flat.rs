@@ -3,8 +3,9 @@
 //! Lines of a channel follow each other in memory. So a tap is a shift of the whole run by one number of pixels, with masks for the lanes
 //! whose neighbour lies beyond an edge; a vector then holds several lines.
 
+use super::cut::Strip;
 use super::lines::Lines;
-use super::plan::{Strip, Taps};
+use super::plan::Taps;
 use crate::simd::Lanes;
 
 /// The masks of a strip and its surroundings.

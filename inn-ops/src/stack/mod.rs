@@ -7,6 +7,7 @@
 
 mod adjoint;
 mod common;
+mod cut;
 mod flat;
 pub(crate) mod fold;
 pub(crate) mod lines;

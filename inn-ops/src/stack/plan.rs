@@ -1,17 +1,12 @@
-//! How the pixels of a batch are cut into strips, and strips are dealt to tasks.
+//! What a stack's call is cut into, and the arrays that this takes.
 //!
 //! Pixels are walked line by line (the last axis) through all samples. A strip is a few lines, or a part of one, or all
-//! lines of a few small samples: as many pixels as let the hidden channels of a strip stay in a core's own cache. Strips next to each
-//! other make a piece, which one task works off.
-//!
-//! The way back of a strip (a transposed convolution) also adds to the pixels around it. Pieces of the same sample would meet there, so
-//! they run in two phases: those with even numbers together, then the odd ones, and two pieces of a phase lie further apart
-//! than they reach. All of this depends on shapes alone.
+//! lines of a few small samples: as many pixels as let the hidden channels of a strip stay in a core's own cache. [`cut`](super::cut) deals
+//! them to tasks. All of this depends on shapes alone.
 
+use super::cut::Cut;
 use super::fold::Folding;
-use crate::conv::plan::split;
 use inn_core::stack::StackShape;
-use std::ops::Range;
 
 /// Bytes of the hidden channels of a strip.
 const STRIP_BYTES: usize = 128 << 10;
@@ -54,13 +49,6 @@ impl Taps {
     }
 }
 
-/// Lines of a strip, counted through all samples, and the pixels of each.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Strip {
-    pub(super) lines: Range<usize>,
-    pub(super) x: Range<usize>,
-}
-
 /// The decomposition of a call.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -84,25 +72,12 @@ pub(crate) struct Plan {
     pub(super) piece: usize,
     /// Distance of folded rows of neighbourhoods, which hold the lines above and below too.
     pub(super) edge: usize,
-    cut: Cut,
+    pub(super) cut: Cut,
     /// Pieces of a sample, or 0 where pieces are whole samples or groups of them.
-    parts: usize,
-    pieces: usize,
+    pub(super) parts: usize,
+    pub(super) pieces: usize,
     /// Partial weight gradients, each with its pieces in their order.
     pub(super) slots: usize,
-}
-
-/// What a strip is.
-#[derive(Clone, Copy, Debug)]
-enum Cut {
-    /// One of as many parts of a line.
-    Line(usize),
-    /// One of as many groups of lines of a plane.
-    Plane(usize),
-    /// One of as many groups of lines of a sample.
-    Sample(usize),
-    /// One of as many groups of samples.
-    Batch(usize),
 }
 
 impl Plan {
@@ -148,12 +123,7 @@ impl Plan {
         } else {
             Cut::Batch(batch.div_ceil(most / (lines * width)))
         };
-        let longest = match cut {
-            Cut::Line(parts) => width.div_ceil(parts),
-            Cut::Plane(parts) => extents[1].div_ceil(parts) * width,
-            Cut::Sample(parts) => lines.div_ceil(parts) * width,
-            Cut::Batch(parts) => batch.div_ceil(parts) * lines * width,
-        };
+        let longest = cut.longest(batch, extents);
         // The last vector of a line may reach past it. An odd number of vectors spreads the rows over the cache.
         let odd = |elements: usize| {
             let vectors = elements.div_ceil(lanes) + 1;
@@ -190,12 +160,7 @@ impl Plan {
             Cut::Batch(_) => (0, strips.min(PIECES)),
             _ if reach == 0 => (0, strips.min((batch * lines * width).div_ceil(PIECE_PIXELS)).min(PIECES.max(batch.min(2 * PIECES)))),
             _ => {
-                let shortest = match cut {
-                    Cut::Line(parts) => width / parts,
-                    Cut::Plane(parts) => extents[1] / parts * width,
-                    Cut::Sample(parts) => lines / parts * width,
-                    Cut::Batch(_) => lines * width,
-                };
+                let shortest = cut.shortest(extents);
                 // Between pieces that run at one time lies one that keeps them apart, however the strips are dealt.
                 let each = PIECE_PIXELS.max(2 * reach).div_ceil(shortest.max(1));
                 let parts = PIECES.div_ceil(batch).min(strips / batch / each).max(1);
@@ -209,12 +174,6 @@ impl Plan {
         let slots = (PARTIAL_BYTES / each.max(1)).min(pixels / PARTIAL_PIXELS).max(1);
         plan.slots = tasks.min(PIECES).min(1 << slots.ilog2());
         plan
-    }
-
-    /// How far, in pixels, a strip adds to what lies around it.
-    fn reach(&self) -> usize {
-        let [kz, ky, kx] = self.first.kernel.map(|k| k / 2);
-        (kz * self.extents[1] + ky) * self.extents[2] + kx
     }
 
     /// Multiplications by weights at a pixel, with the hidden channels filled up to whole vectors.
@@ -286,69 +245,6 @@ impl Plan {
         [rows_in * wide, self.middle * self.hidden * wide, rows_out * wide, ((self.middle + 1) * self.hidden + self.outputs) * self.lanes]
     }
 
-    pub(super) fn strips(&self) -> usize {
-        match self.cut {
-            Cut::Line(parts) => self.batch * self.extents[0] * self.extents[1] * parts,
-            Cut::Plane(parts) => self.batch * self.extents[0] * parts,
-            Cut::Sample(parts) => self.batch * parts,
-            Cut::Batch(parts) => parts,
-        }
-    }
-
-    pub(super) fn strip(&self, index: usize) -> Strip {
-        let lines = self.extents[0] * self.extents[1];
-        let width = self.extents[2];
-        match self.cut {
-            Cut::Line(parts) => {
-                let line = index / parts;
-                Strip { lines: line..line + 1, x: split(width, parts, index % parts) }
-            }
-            Cut::Plane(parts) => {
-                let height = self.extents[1];
-                let (plane, within) = (index / parts, split(height, parts, index % parts));
-                Strip { lines: plane * height + within.start..plane * height + within.end, x: 0..width }
-            }
-            Cut::Sample(parts) => {
-                let (sample, within) = (index / parts, split(lines, parts, index % parts));
-                Strip { lines: sample * lines + within.start..sample * lines + within.end, x: 0..width }
-            }
-            Cut::Batch(parts) => {
-                let samples = split(self.batch, parts, index);
-                Strip { lines: samples.start * lines..samples.end * lines, x: 0..width }
-            }
-        }
-    }
-
-    /// Number of phases.
-    pub(super) fn phases(&self) -> usize {
-        if self.parts > 1 { 2 } else { 1 }
-    }
-
-    /// The pieces of a phase.
-    pub(super) fn tasks(&self, phase: usize) -> usize {
-        if self.parts > 1 { self.batch * if phase == 0 { self.parts.div_ceil(2) } else { self.parts / 2 } } else { self.pieces }
-    }
-
-    /// The strips of a task of a phase.
-    pub(super) fn task(&self, phase: usize, index: usize) -> Range<usize> {
-        let strips = self.strips();
-        if self.parts > 1 {
-            let each = self.tasks(phase) / self.batch;
-            let (sample, part) = (index / each, 2 * (index % each) + phase);
-            let per_sample = strips / self.batch;
-            let within = split(per_sample, self.parts, part);
-            sample * per_sample + within.start..sample * per_sample + within.end
-        } else if let Cut::Batch(_) = self.cut {
-            split(strips, self.pieces, index)
-        } else if self.reach() == 0 {
-            split(strips, self.pieces, index)
-        } else {
-            let samples = split(self.batch, self.pieces, index);
-            let per_sample = strips / self.batch;
-            samples.start * per_sample..samples.end * per_sample
-        }
-    }
-
     /// Elements that a strip keeps for the adjoint.
     pub(super) fn kept_of_strip(&self) -> usize {
         (self.middle + 1) * self.hidden * self.pitch
@@ -364,72 +260,5 @@ impl Plan {
         let (rows_in, rows_out) = self.outer_rows();
         let pixels = self.batch * self.extents.iter().product::<usize>();
         self.hidden.saturating_mul(rows_in + rows_out + self.middle * self.hidden).saturating_mul(pixels)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use inn_core::Shape;
-
-    fn plan(batch: usize, spatial: &[usize], kernel: usize, hidden: usize) -> Plan {
-        let x = Shape::new(batch, 3, spatial).unwrap();
-        let first = Shape::new(hidden, 3, &[kernel; 3][..spatial.len()]).unwrap();
-        Plan::new(&StackShape { x, padding: kernel / 2, first, middle: 1, outputs: 2, transposed: true }, 16, 4)
-    }
-
-    /// Every pixel is in one strip, every strip in one task, and tasks of one phase do not meet.
-    #[test]
-    fn pieces_cover_the_batch_and_keep_apart() {
-        let extents: [&[usize]; 16] = [
-            &[],
-            &[5],
-            &[1000],
-            &[8, 8],
-            &[4, 4],
-            &[32, 32],
-            &[7, 50],
-            &[3, 400],
-            &[128, 96],
-            &[9, 8, 7],
-            &[20, 24, 24],
-            &[2, 2, 300],
-            &[16, 30, 34],
-            &[64, 66],
-            &[10, 40],
-            &[5, 20],
-        ];
-        for spatial in extents {
-            for (batch, kernel, hidden) in [(1, 3, 8), (1, 1, 128), (3, 5, 128), (16, 3, 33), (70, 1, 600), (2, 7, 600)] {
-                let p = plan(batch, spatial, kernel, hidden);
-                let lines = p.extents[0] * p.extents[1];
-                let mut seen = vec![0; p.batch * lines * p.extents[2]];
-                for phase in 0..p.phases() {
-                    let mut owner = vec![usize::MAX; seen.len()];
-                    for task in 0..p.tasks(phase) {
-                        for s in p.task(phase, task) {
-                            let strip = p.strip(s);
-                            let pixels = strip.lines.len() * strip.x.len();
-                            assert!((pixels / p.tile()).next_multiple_of(p.lanes) * p.tile() <= p.pitch);
-                            for line in strip.lines.clone() {
-                                for x in strip.x.clone() {
-                                    let at = line * p.extents[2] + x;
-                                    seen[at] += 1;
-                                    let sample = line / lines;
-                                    let reach = p.reach();
-                                    let (low, high) = (at.saturating_sub(reach), at + reach);
-                                    let inside = sample * lines * p.extents[2]..(sample + 1) * lines * p.extents[2];
-                                    for near in low.max(inside.start)..(high + 1).min(inside.end) {
-                                        assert!(owner[near] == usize::MAX || owner[near] == task, "{spatial:?} {batch} {kernel}");
-                                        owner[near] = task;
-                                    }
-                                }
-                            }
-                        }
-                    }
-                }
-                assert!(seen.iter().all(|&n| n == 1), "{spatial:?} {batch} {kernel} {hidden}");
-            }
-        }
     }
 }

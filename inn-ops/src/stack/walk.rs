@@ -1,7 +1,8 @@
 //! Where the pixels of a strip and their neighbours lie, worked out once for all channels.
 
+use super::cut::Strip;
 use super::flat::Flat;
-use super::plan::{Strip, Taps};
+use super::plan::Taps;
 use std::ops::Range;
 
 /// The places of one strip for one kernel.

@@ -1,0 +1,190 @@
+//! Strips, and how they are dealt to tasks.
+//!
+//! Strips next to each other make a piece, which one task works off. The way back of a strip (a transposed convolution) also adds to the
+//! pixels around it. Pieces of the same sample would meet there, so they run in two phases: those with even numbers together, then the odd
+//! ones, and two pieces of a phase lie further apart than they reach.
+
+use super::plan::Plan;
+use crate::conv::plan::split;
+use std::ops::Range;
+
+/// Lines of a strip, counted through all samples, and the pixels of each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Strip {
+    pub(super) lines: Range<usize>,
+    pub(super) x: Range<usize>,
+}
+
+/// What a strip is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Cut {
+    /// One of as many parts of a line.
+    Line(usize),
+    /// One of as many groups of lines of a plane.
+    Plane(usize),
+    /// One of as many groups of lines of a sample.
+    Sample(usize),
+    /// One of as many groups of samples.
+    Batch(usize),
+}
+
+impl Cut {
+    /// Pixels of the longest strip.
+    pub(super) fn longest(self, batch: usize, [depth, height, width]: [usize; 3]) -> usize {
+        match self {
+            Self::Line(parts) => width.div_ceil(parts),
+            Self::Plane(parts) => height.div_ceil(parts) * width,
+            Self::Sample(parts) => (depth * height).div_ceil(parts) * width,
+            Self::Batch(parts) => batch.div_ceil(parts) * depth * height * width,
+        }
+    }
+
+    /// Pixels of the shortest strip.
+    pub(super) fn shortest(self, [depth, height, width]: [usize; 3]) -> usize {
+        match self {
+            Self::Line(parts) => width / parts,
+            Self::Plane(parts) => height / parts * width,
+            Self::Sample(parts) => depth * height / parts * width,
+            Self::Batch(_) => depth * height * width,
+        }
+    }
+}
+
+impl Plan {
+    /// How far, in pixels, a strip adds to what lies around it.
+    pub(super) fn reach(&self) -> usize {
+        let [kz, ky, kx] = self.first.kernel.map(|k| k / 2);
+        (kz * self.extents[1] + ky) * self.extents[2] + kx
+    }
+
+    pub(super) fn strips(&self) -> usize {
+        match self.cut {
+            Cut::Line(parts) => self.batch * self.extents[0] * self.extents[1] * parts,
+            Cut::Plane(parts) => self.batch * self.extents[0] * parts,
+            Cut::Sample(parts) => self.batch * parts,
+            Cut::Batch(parts) => parts,
+        }
+    }
+
+    pub(super) fn strip(&self, index: usize) -> Strip {
+        let lines = self.extents[0] * self.extents[1];
+        let width = self.extents[2];
+        match self.cut {
+            Cut::Line(parts) => {
+                let line = index / parts;
+                Strip { lines: line..line + 1, x: split(width, parts, index % parts) }
+            }
+            Cut::Plane(parts) => {
+                let height = self.extents[1];
+                let (plane, within) = (index / parts, split(height, parts, index % parts));
+                Strip { lines: plane * height + within.start..plane * height + within.end, x: 0..width }
+            }
+            Cut::Sample(parts) => {
+                let (sample, within) = (index / parts, split(lines, parts, index % parts));
+                Strip { lines: sample * lines + within.start..sample * lines + within.end, x: 0..width }
+            }
+            Cut::Batch(parts) => {
+                let samples = split(self.batch, parts, index);
+                Strip { lines: samples.start * lines..samples.end * lines, x: 0..width }
+            }
+        }
+    }
+
+    /// Number of phases.
+    pub(super) fn phases(&self) -> usize {
+        if self.parts > 1 { 2 } else { 1 }
+    }
+
+    /// The pieces of a phase.
+    pub(super) fn tasks(&self, phase: usize) -> usize {
+        if self.parts > 1 { self.batch * if phase == 0 { self.parts.div_ceil(2) } else { self.parts / 2 } } else { self.pieces }
+    }
+
+    /// The strips of a task of a phase.
+    pub(super) fn task(&self, phase: usize, index: usize) -> Range<usize> {
+        let strips = self.strips();
+        if self.parts > 1 {
+            let each = self.tasks(phase) / self.batch;
+            let (sample, part) = (index / each, 2 * (index % each) + phase);
+            let per_sample = strips / self.batch;
+            let within = split(per_sample, self.parts, part);
+            sample * per_sample + within.start..sample * per_sample + within.end
+        } else if let Cut::Batch(_) = self.cut {
+            split(strips, self.pieces, index)
+        } else if self.reach() == 0 {
+            split(strips, self.pieces, index)
+        } else {
+            let samples = split(self.batch, self.pieces, index);
+            let per_sample = strips / self.batch;
+            samples.start * per_sample..samples.end * per_sample
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use inn_core::Shape;
+    use inn_core::stack::StackShape;
+
+    fn plan(batch: usize, spatial: &[usize], kernel: usize, hidden: usize) -> Plan {
+        let x = Shape::new(batch, 3, spatial).unwrap();
+        let first = Shape::new(hidden, 3, &[kernel; 3][..spatial.len()]).unwrap();
+        Plan::new(&StackShape { x, padding: kernel / 2, first, middle: 1, outputs: 2, transposed: true }, 16, 4)
+    }
+
+    /// Every pixel is in one strip, every strip in one task, and tasks of one phase do not meet.
+    #[test]
+    fn pieces_cover_the_batch_and_keep_apart() {
+        let extents: [&[usize]; 16] = [
+            &[],
+            &[5],
+            &[1000],
+            &[8, 8],
+            &[4, 4],
+            &[32, 32],
+            &[7, 50],
+            &[3, 400],
+            &[128, 96],
+            &[9, 8, 7],
+            &[20, 24, 24],
+            &[2, 2, 300],
+            &[16, 30, 34],
+            &[64, 66],
+            &[10, 40],
+            &[5, 20],
+        ];
+        for spatial in extents {
+            for (batch, kernel, hidden) in [(1, 3, 8), (1, 1, 128), (3, 5, 128), (16, 3, 33), (70, 1, 600), (2, 7, 600)] {
+                let p = plan(batch, spatial, kernel, hidden);
+                let lines = p.extents[0] * p.extents[1];
+                let mut seen = vec![0; p.batch * lines * p.extents[2]];
+                for phase in 0..p.phases() {
+                    let mut owner = vec![usize::MAX; seen.len()];
+                    for task in 0..p.tasks(phase) {
+                        for s in p.task(phase, task) {
+                            let strip = p.strip(s);
+                            let pixels = strip.lines.len() * strip.x.len();
+                            assert!((pixels / p.tile()).next_multiple_of(p.lanes) * p.tile() <= p.pitch);
+                            for line in strip.lines.clone() {
+                                for x in strip.x.clone() {
+                                    let at = line * p.extents[2] + x;
+                                    seen[at] += 1;
+                                    let sample = line / lines;
+                                    let reach = p.reach();
+                                    let (low, high) = (at.saturating_sub(reach), at + reach);
+                                    let inside = sample * lines * p.extents[2]..(sample + 1) * lines * p.extents[2];
+                                    for near in low.max(inside.start)..(high + 1).min(inside.end) {
+                                        assert!(owner[near] == usize::MAX || owner[near] == task, "{spatial:?} {batch} {kernel}");
+                                        owner[near] = task;
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+                assert!(seen.iter().all(|&n| n == 1), "{spatial:?} {batch} {kernel} {hidden}");
+            }
+        }
+    }
+}
