@@ -63,6 +63,13 @@ fn a_gradient_that_was_forgotten() {
     caught(&layer(Defect::Shift), &derivative("shift"));
 }
 
+/// No difference sees it, and the product that is wrong is smaller than the rounding of F: the dot test alone can tell.
+#[test]
+fn a_gradient_that_is_small_and_was_forgotten() {
+    layer(Defect::Faint).check().unwrap();
+    caught(&layer(Defect::FaintShift), &["jvp against vjp in shift".into()]);
+}
+
 #[test]
 fn a_log_determinant_without_value_or_without_gradient() {
     let both = [derivative("scale"), derivative("condition 0")];

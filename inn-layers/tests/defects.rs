@@ -318,6 +318,9 @@ fn n3_halves_are_given_by_ranges_and_round_up() {
     assert_eq!(mix[0].channels, 4..7);
     let ranges: Vec<_> = couplings.iter().map(|c| (c.kept.clone(), c.moved.clone())).collect();
     assert_eq!(ranges, [(4..6, 6..7), (0..4, 4..7), (0..2, 2..4)]);
+    // 2.5 goes to 3; rounded to even it would be 2.
+    let (layer, _) = build(|scope| hint_coupling(scope, 5, 0, None, &config));
+    assert_eq!(layer.1[1].kept, 0..3);
 }
 
 #[test]

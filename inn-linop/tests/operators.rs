@@ -66,6 +66,11 @@ fn algebra_is_that_of_matrices() {
     let transposed: Vec<f64> = (0..12).map(|k| da[k % 3 * 4 + k / 3]).collect();
     assert!(close(&dense(&(&a).adjoint()), &transposed));
     assert!(close(&dense(&(&a).adjoint().adjoint()), &da));
+    // A square one, whose shapes would not tell A from Aᵀ.
+    let square = matrix(4, 4, 6);
+    let rows = dense(&square);
+    assert!(close(&dense(&(&square).adjoint()), &(0..16).map(|k| rows[k % 4 * 4 + k / 4]).collect::<Vec<_>>()));
+    dot_test(&cpu, &(&square).scaled(-2.5).unwrap(), 6, 1e-13).unwrap();
     let shape = Shape::rows(1, 4);
     let diagonal = Diagonal::new(tensor(shape, 4));
     let damped = (&a).then((&a).adjoint()).unwrap().plus(Identity::new(shape).scaled(0.3).unwrap()).unwrap();

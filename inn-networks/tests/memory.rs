@@ -63,6 +63,10 @@ static ALLOCATOR: Counting = Counting;
 struct Measured {
     counted: usize,
     memory: Memory,
+    /// The same on one thread, where it does not depend on which thread takes what when.
+    alone: usize,
+    /// Parameters of the network, by name.
+    entries: usize,
 }
 
 fn measure<A: Architecture + Sync>(config: &A, input: Shape, conditions: impl IntoIterator<Item = Shape>) -> Measured {
@@ -100,11 +104,13 @@ fn measure_with<A: Architecture + Sync>(
         };
         let memory = memory.unwrap();
         assert_eq!(footprint.most, memory.total() - memory.threads, "the buffers, in use and kept");
-        Measured { counted, memory }
+        (counted, memory, layout.entries().len())
     };
     // What is set up once in a process is not part of a step; working memory of new threads is. Threads that end would give theirs back.
     step();
-    Box::leak(Box::new(rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap())).install(step)
+    let on = |threads| Box::leak(Box::new(rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap())).install(step);
+    let ((alone, ..), (counted, memory, entries)) = (on(1), on(2));
+    Measured { counted, memory, alone, entries }
 }
 
 fn glow(steps: usize, channels: usize) -> GlowConfig {
@@ -123,6 +129,9 @@ fn expect_predicted(name: &str, m: &Measured) {
     assert!(m.counted * 100 <= predicted * 106, "{name}: {predicted} bytes were predicted and {} used", m.counted);
     assert!(m.counted * 100 >= predicted * 90, "{name}: {predicted} bytes were predicted and only {} used", m.counted);
 }
+
+/// Bytes that a parameter takes beside its values, and the layer around it; 300 to 520 were seen.
+const ENTRY: usize = 640;
 
 fn predicted_and_flat() {
     let image = Shape::new(8, 3, &[96, 96]).unwrap();
@@ -145,9 +154,11 @@ fn predicted_and_flat() {
         // The buffers of a step, which `measure` has seen to be as predicted.
         let [few, many] = [shallow, deep].map(|m| m.memory.total() - m.memory.parameters - m.memory.gradients);
         assert_eq!(few, many, "{name}: working memory grows with depth");
-        let [few, many] = [shallow, deep].map(|m| m.counted - m.memory.parameters - m.memory.gradients);
-        // Which thread grows its working memory when depends on the moment; the buffers above do not.
-        assert!(many * 100 <= few * 108, "{name}: {few} bytes of working memory became {many} with depth");
+        let [few, many] = [shallow, deep].map(|m| m.alone - m.memory.parameters - m.memory.gradients);
+        // What a layer is on the host: names, extents and places of its parameters.
+        let description = ENTRY * (deep.entries - shallow.entries);
+        println!("{name}: {few} bytes of working memory, {many} with depth, where {description} may describe more layers");
+        assert!(many <= few + description, "{name}: {few} bytes of working memory became {many} with depth");
     }
 }
 

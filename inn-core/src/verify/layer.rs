@@ -1,7 +1,7 @@
 //! The checks of an invertible layer in one direction.
 
 use super::Tolerances;
-use super::derivatives::{self, Subject, best, central, gap, identical};
+use super::derivatives::{self, Subject, best, central, gap, identical, reach};
 use super::determinant::ln_abs_det;
 use super::erased::Erased;
 use super::report::Report;
@@ -302,7 +302,7 @@ impl<B: Backend> Directed<'_, '_, B> {
         let product = collect(&product.cotangent_tangent, &product.condition_tangents, &product.theta_tangent)?;
         let product: Vec<f64> = product.0.concat();
         let rounding = 1e-9 * (1.0 + norm(&product) + cotangent.norm());
-        let errors = best(1, |h| {
+        let errors = best(1, reach(&value, &tangent), |h| {
             let difference = central(h, |t| self.gradient(&at.plus(t, &direction), &cotangent))?;
             Ok(vec![relative(&difference.0.concat(), &product, rounding)])
         })?;

@@ -65,9 +65,16 @@
 //! **Differences** are central, extrapolated once (Richardson), and the best of three steps counts: truncation, kinks and cancellation
 //! spoil some steps, a wrong derivative is wrong at all.
 //!
+//! **Steps within reach.** A map near to being singular, such as the inverse of a flow that contracts, moves by more than its own size along d. Where
+//! the steps above do not suit it, those of the Taylor test and of the differences are taken once more times (1 + |F|)/|J d| < 1.
+//!
 //! The tangents are derived from `map` itself ([`Dual`](crate::dual::Dual)), gradients are what the author wrote: the dot test compares the two to
 //! rounding, and the differences say which of them is wrong. A value that passes through the host loses its tangent, which the dot test
 //! and the differences of the JVP report.
+//!
+//! Where a derivative is zero by construction (of a reflection of one channel), both products of its dot test are rounding and nothing else. Their
+//! gap is then another one at every point, and up to four times what it changes by at four points a few units in the last place away it counts as
+//! nothing. The gap that a wrong derivative leaves stays where it is, however small that derivative is.
 //!
 //! # A conditioner
 //! The same derivatives of N(x; θ, c), accumulation onto storage that is not zero, independent samples, and tiles: N on a part of the batch gives

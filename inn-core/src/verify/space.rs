@@ -101,6 +101,12 @@ impl Draw {
         }
     }
 
+    /// `x` with every number times 1 + `by` u, u uniform in ±1.
+    pub fn shaken(&mut self, x: &Blocks, by: f64) -> Blocks {
+        let moved = |block: &Vec<f64>| block.iter().zip(self.uniform(-by, by, block.len())).map(|(v, u)| v * (1.0 + u)).collect();
+        Blocks(x.0.iter().map(moved).collect())
+    }
+
     pub fn like(&mut self, x: &Blocks) -> Blocks {
         Blocks(x.0.iter().map(|block| self.normal(block.len())).collect())
     }

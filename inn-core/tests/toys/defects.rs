@@ -1,5 +1,7 @@
 //! What can be wrong with a toy.
 
+use inn_core::Scalar;
+
 /// One defect, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Defect {
@@ -27,6 +29,10 @@ pub enum Defect {
     Condition,
     /// The shift gets no gradient.
     Shift,
+    /// None, but the shift counts 10⁻¹³ times.
+    Faint,
+    /// The same, and it gets no gradient.
+    FaintShift,
     /// An adjoint is off by one pixel.
     Pixel,
     /// `Write::Add` overwrites.
@@ -37,4 +43,11 @@ pub enum Defect {
     Scratch,
     /// A value of one sample enters the others.
     Leak,
+}
+
+impl Defect {
+    /// What the shift counts.
+    pub fn weight<T: Scalar>(self) -> T {
+        if matches!(self, Self::Faint | Self::FaintShift) { T::constant(1e-13) } else { T::one() }
+    }
 }

@@ -88,7 +88,7 @@ impl Kernel for Map {
     const UPDATE: usize = 1;
     const SAMPLE_SUMS: usize = 1;
     fn eval<T: Scalar>(&self, _: &[T; UNIFORMS], read: &[T], x: &mut [T], _: &mut [T], logdet: &mut [T]) {
-        let (psi, t) = (read[0] + read[2].tanh(), read[1]);
+        let (psi, t) = (read[0] + read[2].tanh(), self.1.weight::<T>() * read[1]);
         (x[0], logdet[0]) = match self.0 {
             Direction::Forward => (psi.exp() * x[0] + t, psi),
             Direction::Inverse if self.1 == Defect::Inverse => (x[0] * (-psi).exp(), -psi),
@@ -108,7 +108,8 @@ impl Kernel for Pull {
     const CHANNEL_SUMS: usize = 2;
     fn eval<T: Scalar>(&self, _: &[T; UNIFORMS], read: &[T], update: &mut [T], sums: &mut [T], _: &mut [T]) {
         let tanh = read[2].tanh();
-        let (psi, t) = (read[0] + tanh, read[1]);
+        let weight = self.1.weight::<T>();
+        let (psi, t) = (read[0] + tanh, weight * read[1]);
         let gl = match self.1 {
             Defect::LogdetGradient => T::zero(),
             Defect::MeanFactor => T::one(),
@@ -126,8 +127,9 @@ impl Kernel for Pull {
                 (psi.exp() * state + t, a, -(g * state + gl), -a)
             }
         };
+        sums[1] = weight * sums[1];
         sums[0] = if self.1 == Defect::Sign { -gpsi } else { gpsi };
-        if self.1 == Defect::Shift {
+        if matches!(self.1, Defect::Shift | Defect::FaintShift) {
             sums[1] = T::zero();
         }
         if self.1 != Defect::Condition {

@@ -82,6 +82,7 @@ fn is_a_density<L: Invertible>(name: &str, model: &Model<L, Wide>, shape: Shape)
     let mass = cell * log_prob.iter().map(|l| l.exp()).sum::<f64>();
     assert!((mass - 1.0).abs() < 2e-3, "{name}: {mass}");
     let (statistic, limit) = chi_square(&region, &log_prob, cell, &samples, bins, fine);
+    println!("{name}: mass 1 {:+.1e}, samples {statistic:.0} of {limit:.0}", mass - 1.0);
     assert!(statistic < limit, "{name}: {statistic} above {limit}");
     let off = &samples * 1.15;
     let (statistic, limit) = chi_square(&region, &log_prob, cell, &off, bins, fine);
@@ -118,6 +119,7 @@ fn is_a_conditional_density<F: Transform>(name: &str, transform: F) {
         let points = Array2::from_shape_fn((line.nrows(), 2), |(i, axis)| if axis == 0 { line[[i, 0]] } else { kept });
         let mass = cell * log_prob(&density, Shape::rows(1, 2), &points).iter().map(|l| l.exp()).sum::<f64>();
         let expected = (-0.5 * kept * kept).exp() / (2.0 * std::f64::consts::PI).sqrt();
+        println!("{name} at {kept}: mass 1 {:+.1e}", mass / expected - 1.0);
         assert!((mass / expected - 1.0).abs() < 1e-6, "{name} at {kept}: {mass} against {expected}");
     }
 }
@@ -169,6 +171,7 @@ fn trained_flows_come_near_the_entropy() {
         [("banana", &Banana::default(), 0.05), ("moons", &Arcs::two_moons(0.15).unwrap(), 0.05), ("ring", &ring, 0.05)];
     for (name, target, limit) in targets {
         let (gap, error) = gap(target, 1500, 8);
+        println!("{name}: {gap:.4} +- {error:.4} nats");
         assert!((-4.0 * error..limit).contains(&gap), "{name}: {gap:.4} +- {error:.4} nats");
     }
 }

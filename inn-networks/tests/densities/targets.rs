@@ -33,6 +33,7 @@ fn the_mass_is_one() {
     for (name, target, cells) in all() {
         let (points, volume) = middles(&target.region(), cells);
         let mass = volume * target.log_prob(&points.view()).unwrap().iter().map(|l| l.exp()).sum::<f64>();
+        println!("{name}: mass 1 {:+.1e}", mass - 1.0);
         assert!((mass - 1.0).abs() < 2e-6, "{name}: {mass}");
     }
 }

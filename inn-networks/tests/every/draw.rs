@@ -73,8 +73,7 @@ impl Draw {
     }
 
     pub fn net(&mut self) -> NetConfig {
-        // Deep compositions of sharp layers are ill-conditioned, and round trips then show that instead of defects.
-        let (hidden, activation, last_gain) = (self.int(1, 4), self.activation(), 0.5);
+        let (hidden, activation, last_gain) = (self.int(1, 4), self.activation(), 1.0);
         match self.int(0, 3) {
             0 => NetConfig::Dense(DenseConfig { hidden: vec![hidden; self.int(1, 2)], activation, last_gain, ..DenseConfig::default() }),
             1 => NetConfig::ResNet(ResNetConfig { hidden, blocks: self.int(1, 2), activation, last_gain, ..ResNetConfig::default() }),

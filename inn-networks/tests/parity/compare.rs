@@ -12,9 +12,10 @@ const FLOOR: f64 = 1e-3;
 /// The same for a difference that is lost in rounding.
 const ROUNDED_FLOOR: f64 = 2e-2;
 /// f32 may deviate from the f64 reference by this factor times what the original's own f32 does at most in its list of arrays, all relative to the
-/// largest value, and by this many units in the last place.
-const FACTOR: f64 = 8.0;
-const ULPS: f64 = 64.0;
+/// largest value, and by this many units in the last place. Of all cases of the original the gradient of a condition's mixing
+/// (`condhint_2d_c4`) needs most, a factor of 1.23: rounding the numbers that go in moves it by 166 units, and the original has 23 by luck.
+const FACTOR: f64 = 2.0;
+const ULPS: f64 = 16.0;
 /// How far beyond what is allowed the original has to be where it is called wrong.
 const WRONG: f64 = 100.0;
 
