@@ -12,8 +12,8 @@ pub(crate) struct Run {
     pub(crate) len: usize,
 }
 
-/// Sums of outer products: vector `(m, j)` of the output gets
-/// `sum_q a[a_off[m] + q] * b[b_off[j] + q * N ..][..N]` added, for the
+/// Sums of outer products: vector `(m, j)` of the output becomes
+/// `sum_q a[a_off[m] + q] * b[b_off[j] + q * N ..][..N]`, or gets that added, for the
 /// positions `q` of `runs` (which may differ for `a` and `b`) and vectors of
 /// `N` elements.
 pub(crate) struct Outer<'a, T> {
@@ -26,6 +26,8 @@ pub(crate) struct Outer<'a, T> {
     pub(crate) to: *mut T,
     /// Distance of the rows of the output; the vectors of a row are adjacent.
     pub(crate) row: usize,
+    /// Whether to add to the output rather than to overwrite it.
+    pub(crate) accumulate: bool,
 }
 
 /// Computes `MR` rows with tiles of `NV` vectors.
@@ -91,7 +93,8 @@ unsafe fn outer_tile<L: Lanes, const MR: usize, const NV: usize>(p: &Outer<'_, L
         for m in 0..MR {
             for v in 0..NV {
                 let to = p.to.add(m * p.row + (j + v) * L::N);
-                acc[m][v].add(L::load(to)).store(to);
+                let sum = if p.accumulate { acc[m][v].add(L::load(to)) } else { acc[m][v] };
+                sum.store(to);
             }
         }
     }

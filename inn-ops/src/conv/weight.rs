@@ -205,6 +205,7 @@ impl<'a> Weight<'a> {
                         runs: &index.runs[stretch[0]..stretch[1]],
                         to: sums.wrapping_add(at),
                         row,
+                        accumulate: true,
                     };
                     // SAFETY: `Kernels` of an available level; the buffers
                     // have all taps of all positions; the sums are this

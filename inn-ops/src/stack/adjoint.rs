@@ -186,9 +186,11 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
             };
             // SAFETY: as above; only where nothing was kept.
             let own = unsafe { turned.add(wide * plan.pitch.max(plan.arrays() * plan.piece) + SLACK) };
-            if phase == 0 {
+            // The first strip writes the matrices, and finds zeros for the vectors.
+            let mut first = phase == 0;
+            if first {
                 // SAFETY: the partial gradient of this slot alone.
-                unsafe { std::slice::from_raw_parts_mut(part, size) }.fill(T::default());
+                unsafe { std::slice::from_raw_parts_mut(part.add(start_bias), size_bias) }.fill(T::default());
             }
             for s in split(plan.tasks(phase), plan.slots, slot).flat_map(|task| plan.task(phase, task)) {
                 walks.set(plan, s);
@@ -221,7 +223,7 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
                             let (start, spread) = common.edge(walk, e);
                             let a = (edge.add(start).cast_const(), spread, rows / plan.taps());
                             let b = (turned.add(e * wide * edge_vectors * lanes).cast_const(), wide);
-                            outer(kernels, tables, a, b, edge_vectors * lanes, (place.add(e * wide), arrays * wide));
+                            outer(kernels, tables, a, b, edge_vectors * lanes, (place.add(e * wide), arrays * wide), first);
                         }
                     };
                     common.turn(&at, x, turned);
@@ -239,7 +241,7 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
                         T::with(level, Activate { at, y: y(i), x, rho });
                         turn(kernels, (x, plan.pitch), n, at.len, turned);
                         let place = part.add(size_first + i * n * wide);
-                        outer(kernels, tables, (g, Spread::even(plan.pitch), n), (turned, wide), at.len, (place, wide));
+                        outer(kernels, tables, (g, Spread::even(plan.pitch), n), (turned, wide), at.len, (place, wide), first);
                         way.middle[i].times(kernels, tables, (g, Spread::even(plan.pitch)), vectors, (next, plan.pitch), Start::Zero);
                         T::with(level, Pull { at, y: y(i), g: next, sums: bias(i), lanes, rho });
                         std::mem::swap(&mut g, &mut next);
@@ -253,6 +255,11 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
                         common.scatter(gx[rows.image], &walks.first, rows, edge);
                     }
                 }
+                first = false;
+            }
+            if first {
+                // SAFETY: as above; there was no strip.
+                unsafe { std::slice::from_raw_parts_mut(part, start_bias) }.fill(T::default());
             }
         });
     };

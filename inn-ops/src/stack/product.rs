@@ -226,7 +226,7 @@ pub(super) unsafe fn turn<T: Element>(kernels: &Kernels<T>, (from, row): (*const
     }
 }
 
-/// `to[m][j] += sum over pixels of a[m] b[j]`, for the `rows` rows of the array `a` and the turned array `b` of `width` rows (a multiple of
+/// `to[m][j] += sum over pixels of a[m] b[j]`, or `=` for the `first` time, for the `rows` rows of the array `a` and the turned array `b` of `width` rows (a multiple of
 /// the lanes). Arrays come with the distance of their rows.
 ///
 /// # Safety
@@ -238,6 +238,7 @@ pub(super) unsafe fn outer<T: Element>(
     (b, width): (*const T, usize),
     pixels: usize,
     (to, to_row): (*mut T, usize),
+    first: bool,
 ) {
     let lanes = kernels.lanes;
     let groups = width / lanes;
@@ -249,19 +250,20 @@ pub(super) unsafe fn outer<T: Element>(
     while j < groups {
         let count = tile.min(groups - j).min(places.len());
         for range in splits(rows, blocks) {
-            let first = a_rows.at(range.start);
+            let start = a_rows.at(range.start);
             let mut a_off = [0; MAX_LANES];
-            a_off.iter_mut().zip(range.clone()).for_each(|(place, m)| *place = a_rows.at(m) - first);
+            a_off.iter_mut().zip(range.clone()).for_each(|(place, m)| *place = a_rows.at(m) - start);
             // SAFETY: the caller's promise.
             unsafe {
                 let outer = Outer {
-                    a: a.add(first),
+                    a: a.add(start),
                     a_off: &a_off[..range.len()],
                     b: b.add(j * pixels * lanes),
                     b_off: &places[..count],
                     runs: &[Run { a: 0, b: 0, len: pixels }],
                     to: to.add(range.start * to_row + j * lanes),
                     row: to_row,
+                    accumulate: !first,
                 };
                 (kernels.outer[range.len() - 1].0)(&outer);
             }
