@@ -80,8 +80,7 @@ fn measure_with<A: Architecture + Sync>(
     operator: Option<&dyn LinearOperator<Cpu<f32>>>,
 ) -> Measured {
     let conditions: Vec<Shape> = conditions.into_iter().collect();
-    let step = || {
-        let start = ALIVE.load(Relaxed);
+    let step = |start: usize| {
         let cpu = Cpu::<f32>::new();
         let model = config.model(&cpu, 0).unwrap();
         let mut grads = model.zeros().unwrap();
@@ -107,9 +106,15 @@ fn measure_with<A: Architecture + Sync>(
         (counted, memory, layout.entries().len())
     };
     // What is set up once in a process is not part of a step; working memory of new threads is. Threads that end would give theirs back.
-    step();
-    let on = |threads| Box::leak(Box::new(rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap())).install(step);
-    let ((alone, ..), (counted, memory, entries)) = (on(1), on(2));
+    step(0);
+    let pool = |threads| Box::leak(Box::new(rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap()));
+    // A second step finds the working memory of its thread as large as it gets, whenever in the first one that came about.
+    let one = pool(1);
+    let start = ALIVE.load(Relaxed);
+    let (alone, ..) = one.install(|| [step(start), step(start)][1]);
+    let two = pool(2);
+    let start = ALIVE.load(Relaxed);
+    let (counted, memory, entries) = two.install(|| step(start));
     Measured { counted, memory, alone, entries }
 }
 

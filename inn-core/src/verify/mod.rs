@@ -35,7 +35,7 @@
 //! | jvp of the state, of the log-determinant | J d is the central difference of F | 10⁻⁶ |
 //! | samples are independent | J d of a direction in one sample is zero in all others | equal |
 //! | log-determinant against the dense Jacobian | ℓ_b = ln\|det ∂f_b/∂x_b\| by LU, up to 256 values a sample | 10⁻⁹ |
-//! | pull recovers the tangent | `pull` on pairs takes J d back to d | 10⁻¹⁰ |
+//! | pull recovers the tangent | `pull` on pairs takes J d back to d | 10⁻¹⁰, or 10⁻¹⁴ \|J d\| / \|d\| |
 //! | Hessian product | ∂(Jᵀr)/∂p d is the central difference of gradients | 10⁻⁶ |
 //!
 //! **Taylor test.** φ(p) = ½ |F(p) - a|² with a = F(p₀) - w r, so that the gradient at p₀ is w Jᵀr with a residual that is not zero. If and
