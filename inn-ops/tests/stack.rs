@@ -21,7 +21,7 @@ struct Case {
 }
 
 /// Few pixels and many, lines longer than a strip, samples cut into pieces that run in two phases, dense data; channels of any count.
-const CASES: [Case; 21] = [
+const CASES: [Case; 23] = [
     Case { batch: 3, spatial: &[8, 8], kernel: 3, inputs: [2, 0], hidden: 32, middle: 1, outputs: 4, skip: true, transposed: true },
     Case { batch: 2, spatial: &[32, 33], kernel: 3, inputs: [5, 3], hidden: 19, middle: 1, outputs: 7, skip: true, transposed: true },
     Case { batch: 1, spatial: &[64, 70], kernel: 3, inputs: [3, 0], hidden: 24, middle: 1, outputs: 6, skip: true, transposed: true },
@@ -42,6 +42,8 @@ const CASES: [Case; 21] = [
     Case { batch: 5, spatial: &[6], kernel: 3, inputs: [3, 0], hidden: 20, middle: 1, outputs: 4, skip: true, transposed: true },
     Case { batch: 1, spatial: &[9, 32], kernel: 3, inputs: [3, 1], hidden: 21, middle: 1, outputs: 5, skip: true, transposed: true },
     Case { batch: 2, spatial: &[5, 6, 20], kernel: 3, inputs: [5, 0], hidden: 13, middle: 0, outputs: 4, skip: false, transposed: true },
+    Case { batch: 1, spatial: &[2, 2, 2], kernel: 3, inputs: [9, 3], hidden: 9, middle: 1, outputs: 11, skip: true, transposed: true },
+    Case { batch: 2, spatial: &[3, 4], kernel: 3, inputs: [30, 0], hidden: 7, middle: 0, outputs: 3, skip: false, transposed: true },
     Case { batch: 33, spatial: &[2, 3], kernel: 3, inputs: [3, 0], hidden: 16, middle: 1, outputs: 3, skip: true, transposed: true },
 ];
 

@@ -192,7 +192,7 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
                 // SAFETY: the partial gradient of this slot alone.
                 unsafe { std::slice::from_raw_parts_mut(part.add(start_bias), size_bias) }.fill(T::default());
             }
-            for s in split(plan.tasks(phase), plan.slots, slot).flat_map(|task| plan.task(phase, task)) {
+            for s in split(plan.tasks(), plan.slots, slot).flat_map(|task| plan.task(phase, task)) {
                 walks.set(plan, s);
                 let at = common.hidden_rows(&walks.first);
                 let vectors = at.len / plan.lanes;

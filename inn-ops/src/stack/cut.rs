@@ -1,8 +1,8 @@
 //! Strips, and how they are dealt to tasks.
 //!
 //! Strips next to each other make a piece, which one task works off. The way back of a strip (a transposed convolution) also adds to the
-//! pixels around it. Pieces of the same sample would meet there, so they run in two phases: those with even numbers together, then the odd
-//! ones, and two pieces of a phase lie further apart than they reach.
+//! pixels around it. Strips of the same sample meet there. As many as that concerns make a unit; units of even number pass before those of odd
+//! number, and those of one phase may run side by side, since the one between keeps them apart.
 
 use super::plan::Plan;
 use crate::conv::plan::split;
@@ -95,29 +95,35 @@ impl Plan {
         if self.parts > 1 { 2 } else { 1 }
     }
 
-    /// The pieces of a phase.
-    pub(super) fn tasks(&self, phase: usize) -> usize {
-        if self.parts > 1 { self.batch * if phase == 0 { self.parts.div_ceil(2) } else { self.parts / 2 } } else { self.pieces }
+    /// The pieces of each phase.
+    pub(super) fn tasks(&self) -> usize {
+        if self.parts > 1 { self.batch * self.parts } else { self.pieces }
     }
 
-    /// The strips of a task of a phase.
-    pub(super) fn task(&self, phase: usize, index: usize) -> Range<usize> {
+    /// The strips of a task of a phase, in their order: in a sample, units of even number before those of odd number, however many tasks share
+    /// it. What meets at a pixel is therefore added in one order.
+    pub(super) fn task(&self, phase: usize, index: usize) -> impl Iterator<Item = usize> + '_ {
         let strips = self.strips();
-        if self.parts > 1 {
-            let each = self.tasks(phase) / self.batch;
-            let (sample, part) = (index / each, 2 * (index % each) + phase);
-            let per_sample = strips / self.batch;
-            let within = split(per_sample, self.parts, part);
-            sample * per_sample + within.start..sample * per_sample + within.end
-        } else if let Cut::Batch(_) = self.cut {
-            split(strips, self.pieces, index)
-        } else if self.reach() == 0 {
-            split(strips, self.pieces, index)
+        let apart = matches!(self.cut, Cut::Batch(_)) || self.reach() == 0;
+        let plain = if apart { split(strips, self.pieces, index) } else { 0..0 };
+        let (samples, parities, part, parts) = if apart {
+            (0..0, 0..0, 0, 1)
+        } else if self.parts > 1 {
+            let sample = index / self.parts;
+            (sample..sample + 1, phase..phase + 1, index % self.parts, self.parts)
         } else {
-            let samples = split(self.batch, self.pieces, index);
-            let per_sample = strips / self.batch;
-            samples.start * per_sample..samples.end * per_sample
-        }
+            (split(self.batch, self.pieces, index), 0..2, 0, 1)
+        };
+        let per_sample = strips / self.batch.max(1);
+        plain.chain(samples.flat_map(move |sample| {
+            parities.clone().flat_map(move |parity| {
+                let own = (self.units + 1 - parity) / 2;
+                split(own, parts, part).flat_map(move |k| {
+                    let within = split(per_sample, self.units, 2 * k + parity);
+                    sample * per_sample + within.start..sample * per_sample + within.end
+                })
+            })
+        }))
     }
 }
 
@@ -161,7 +167,7 @@ mod tests {
                 let mut seen = vec![0; p.batch * lines * p.extents[2]];
                 for phase in 0..p.phases() {
                     let mut owner = vec![usize::MAX; seen.len()];
-                    for task in 0..p.tasks(phase) {
+                    for task in 0..p.tasks() {
                         for s in p.task(phase, task) {
                             let strip = p.strip(s);
                             let pixels = strip.lines.len() * strip.x.len();

@@ -133,6 +133,6 @@ pub(super) unsafe fn map<T: CpuElement, A: Pointwise>(
         });
     };
     for phase in 0..plan.phases() {
-        pool::each(plan.tasks(phase), common.alone, |t| task(phase, t));
+        pool::each(plan.tasks(), common.alone, |t| task(phase, t));
     }
 }

@@ -84,7 +84,7 @@ pub(crate) fn scratch<T: CpuElement>(pass: StackPass, shape: &StackShape, thread
     let (buffer, each, tasks) = match pass {
         StackPass::Adjoint => (shared(), adjoint::thread_len(&plan, true), plan.slots),
         StackPass::Both => (map::packed_len(&plan) + shared(), adjoint::thread_len(&plan, false), plan.slots),
-        _ => (map::packed_len(&plan), map::thread_len(&plan, pass == StackPass::Keep), plan.tasks(0)),
+        _ => (map::packed_len(&plan), map::thread_len(&plan, pass == StackPass::Keep), plan.tasks()),
     };
     Scratch { buffer: buffer * size_of::<T>(), threads: threads.min(tasks) * each * size_of::<T>() }
 }

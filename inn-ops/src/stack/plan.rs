@@ -25,10 +25,8 @@ const LEAST_SHARE: usize = 4;
 const LEAST_PIXELS: usize = 48;
 /// Pieces of a call, if it is large enough.
 const PIECES: usize = 16;
-/// Pixels of a piece at least, if samples have to be cut.
-const PIECE_PIXELS: usize = 64;
-/// Strips of a batch at least, if there are pixels for them.
-const FEW: usize = 4;
+/// Pixels of a piece at least, where strips do not reach each other.
+const PIECE_PIXELS: usize = 512;
 /// Bytes of all partial weight gradients.
 const PARTIAL_BYTES: usize = 3 << 20;
 /// Pixels that a partial weight gradient has to be worth.
@@ -73,7 +71,9 @@ pub(crate) struct Plan {
     /// Distance of folded rows of neighbourhoods, which hold the lines above and below too.
     pub(super) edge: usize,
     pub(super) cut: Cut,
-    /// Pieces of a sample, or 0 where pieces are whole samples or groups of them.
+    /// Units of a sample: strips that may reach each other, but not the next unit but one.
+    pub(super) units: usize,
+    /// Pieces of a sample in each of two phases, or 0 where pieces are whole samples or groups of them.
     pub(super) parts: usize,
     pub(super) pieces: usize,
     /// Partial weight gradients, each with its pieces in their order.
@@ -112,10 +112,9 @@ impl Plan {
             width.is_multiple_of(folding.tile()) && width / folding.tile() * share >= lanes && width <= long
         };
         let folding = [Folding::Four, Folding::Two].into_iter().filter(|_| three).find(fits);
-        let cut = if let Some(folding) = folding {
-            // Few samples are cut finer, so that two can be worked off while two keep them apart, as long as tiles fill a vector.
-            let fine = (extents[1] * width / FEW.div_ceil(batch * extents[0]).max(1)).max(lanes * folding.tile());
-            Cut::Plane(extents[1].div_ceil((long.min(fine) / width).max(1)))
+        // The cut of a sample is part of the order of summation, and so does not depend on how many there are.
+        let cut = if folding.is_some() {
+            Cut::Plane(extents[1].div_ceil(long / width))
         } else if width > most {
             Cut::Line(width.div_ceil(most))
         } else if lines * width > most {
@@ -150,26 +149,28 @@ impl Plan {
             piece,
             edge,
             cut,
+            units: 1,
             parts: 0,
             pieces: 0,
             slots: 1,
         };
         let strips = plan.strips();
         let reach = plan.reach();
+        let least = |pieces: usize| strips.min((batch * lines * width).div_ceil(PIECE_PIXELS)).min(pieces);
         (plan.parts, plan.pieces) = match cut {
             Cut::Batch(_) => (0, strips.min(PIECES)),
-            _ if reach == 0 => (0, strips.min((batch * lines * width).div_ceil(PIECE_PIXELS)).min(PIECES.max(batch.min(2 * PIECES)))),
+            _ if reach == 0 => (0, least(PIECES.max(batch.min(2 * PIECES)))),
             _ => {
-                let shortest = cut.shortest(extents);
-                // Between pieces that run at one time lies one that keeps them apart, however the strips are dealt.
-                let each = PIECE_PIXELS.max(2 * reach).div_ceil(shortest.max(1));
-                let parts = PIECES.div_ceil(batch).min(strips / batch / each).max(1);
-                if parts > 1 { (parts, batch * parts) } else { (0, batch.min(4 * PIECES)) }
+                // Between units that run at one time lies one that keeps them apart.
+                let per_sample = strips / batch;
+                plan.units = (per_sample / (2 * reach).div_ceil(cut.shortest(extents).max(1))).max(1);
+                let parts = PIECES.div_ceil(batch).min(plan.units / 2);
+                if parts > 1 { (parts, 2 * batch * parts) } else { (0, batch.min(4 * PIECES)) }
             }
         };
         let pixels = batch * lines * width;
         let each = plan.weights() * bytes;
-        let tasks = if plan.parts > 1 { plan.pieces.div_ceil(2) } else { plan.pieces };
+        let tasks = plan.tasks();
         // Tasks share slots evenly where they have to.
         let slots = (PARTIAL_BYTES / each.max(1)).min(pixels / PARTIAL_PIXELS).max(1);
         plan.slots = tasks.min(PIECES).min(1 << slots.ilog2());
