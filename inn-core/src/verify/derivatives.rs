@@ -28,7 +28,10 @@ const DIRECTIONS: usize = 3;
 /// Halvings of the Taylor test.
 const HALVINGS: usize = 4;
 /// Points in the neighbourhood that tell rounding from a wrong derivative.
-const SHAKES: usize = 4;
+const SHAKES: usize = 8;
+/// How many times as large as the largest difference between two of them rounding may be. Of the gap that a wrong derivative leaves, this many
+/// times 16 ε is still next to nothing.
+const ROOM: f64 = 16.0;
 /// Steps of central differences.
 const STEPS: [f64; 3] = [1.0 / 512.0, 1.0 / 8192.0, 1.0 / 131_072.0];
 
@@ -164,7 +167,7 @@ impl<S: Subject> Probe<'_, S> {
             let moved = product - self.subject.gradient(&at, self.residual)?.dot(self.direction);
             most = worse(most, (moved - gap).abs());
         }
-        Ok(4.0 * most)
+        Ok(ROOM * most)
     }
 
     /// What rounding alone can make of a change.

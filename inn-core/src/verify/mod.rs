@@ -73,7 +73,7 @@
 //! and the differences of the JVP report.
 //!
 //! Where a derivative is zero by construction (of a reflection of one channel), both products of its dot test are rounding and nothing else. Their
-//! gap is then another one at every point, and up to four times what it changes by at four points a few units in the last place away it counts as
+//! gap is then another one at every point, and up to sixteen times what it changes by at eight points a few units in the last place away it counts as
 //! nothing. The gap that a wrong derivative leaves stays where it is, however small that derivative is.
 //!
 //! # A conditioner
