@@ -85,6 +85,12 @@
 //! x ── squeeze ── [step] x K ──┬── squeeze ── [step] x K ── ..
 //!                              └── z_1
 //! ```
+//! [Summarized HINT](posterior::SummarizedHint): what several observations say is the lane y of a conditional HINT, of which x alone is mapped.
+//! ```text
+//! y_1 ── S_1 ──┬── y ──────────┐
+//! y_2 ── S_2 ──┘               ▼
+//! x ────────────── conditional HINT ── z_x
+//! ```
 
 pub mod conditional_hint;
 pub mod density;
