@@ -163,7 +163,9 @@ impl Plan {
             _ => {
                 // Between units that run at one time lies one that keeps them apart.
                 let per_sample = strips / batch;
-                plan.units = (per_sample / (2 * reach).div_ceil(cut.shortest(extents).max(1))).max(1);
+                let most = (per_sample / (2 * reach).div_ceil(cut.shortest(extents).max(1))).clamp(1, 2 * PIECES);
+                // A number that is dealt evenly to both phases and to their tasks.
+                plan.units = 1 << most.ilog2();
                 let parts = PIECES.div_ceil(batch).min(plan.units / 2);
                 if parts > 1 { (parts, 2 * batch * parts) } else { (0, batch.min(4 * PIECES)) }
             }
