@@ -189,7 +189,7 @@ impl Encoder for Summary {
             return Ok(());
         }
         let expected = format!("extents whose 2^{} multiples are those of the data, {:?}", self.refine, state.spatial());
-        Err(Error::shape("observation", expected, observation))
+        Err(Error::shape("condition 0", expected, observation))
     }
 
     fn check(&self, facts: Facts<'_>) -> Result<Vec<Shape>> {

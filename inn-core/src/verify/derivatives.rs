@@ -67,7 +67,8 @@ pub(super) fn check<S: Subject>(
         let scale = tangent.scale(&residual) + norm(&d.0[block]) * norm(&gradient.0[block]);
         let mut gap = tangent.dot(&residual) - slope;
         // A derivative that is zero by construction leaves rounding against rounding.
-        if ratio(gap, scale) > tolerances.dot && gap.abs() <= probe.noise(gap, draw)? {
+        let rounding = probe.rounding(1.0) * relative_size(&d.0[block], &at.0[block]);
+        if ratio(gap, scale) > tolerances.dot && gap.abs() <= rounding && gap.abs() <= probe.noise(gap, draw)? {
             gap = 0.0;
         }
         report.at_most(format!("{prefix}jvp against vjp in {name}"), ratio(gap, scale), tolerances.dot);
@@ -85,6 +86,11 @@ pub(super) fn check<S: Subject>(
         report.at_most(format!("{prefix}jvp of the {output} against differences"), error, tolerances.differences);
     }
     Ok(())
+}
+
+/// |d|, or larger where d is large beside the point p that it starts at: what a derivative along d is made of, if nothing cancels.
+fn relative_size(d: &[f64], p: &[f64]) -> f64 {
+    d.iter().zip(p).map(|(d, p)| (d / p.abs().clamp(1e-3, 1.0)).powi(2)).sum::<f64>().sqrt()
 }
 
 /// A gap, or 0 where it is nothing but rounding: of a derivative that is zero by its construction nothing else is there to compare.

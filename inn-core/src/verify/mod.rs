@@ -35,7 +35,7 @@
 //! | jvp of the state, of the log-determinant | J d is the central difference of F | 10⁻⁶ |
 //! | samples are independent | J d of a direction in one sample is zero in all others | equal |
 //! | log-determinant against the dense Jacobian | ℓ_b = ln\|det ∂f_b/∂x_b\| by LU, up to 256 values a sample | 10⁻⁹ |
-//! | pull recovers the tangent | `pull` on pairs takes J d back to d | 10⁻¹⁰, or 10⁻¹⁴ \|J d\| / \|d\| |
+//! | pull recovers the tangent | `pull` on pairs takes J d back to d | 10⁻¹⁰ |
 //! | Hessian product | ∂(Jᵀr)/∂p d is the central difference of gradients | 10⁻⁶ |
 //!
 //! **Taylor test.** φ(p) = ½ |F(p) - a|² with a = F(p₀) - w r, so that the gradient at p₀ is w Jᵀr with a residual that is not zero. If and
@@ -73,8 +73,8 @@
 //! and the differences of the JVP report.
 //!
 //! Where a derivative is zero by construction (of a reflection of one channel), both products of its dot test are rounding and nothing else. Their
-//! gap is then another one at every point, and up to sixteen times what it changes by at eight points a few units in the last place away it counts as
-//! nothing. The gap that a wrong derivative leaves stays where it is, however small that derivative is.
+//! gap is then another one at every point; it counts as nothing up to sixteen times what it changes by at eight points a few units in the last
+//! place away, and never beyond 16 ε |r| (|F| + 1), times |d| beside the parameter. The gap that a wrong derivative leaves stays where it is, however small that derivative is.
 //!
 //! # A conditioner
 //! The same derivatives of N(x; θ, c), accumulation onto storage that is not zero, independent samples, and tiles: N on a part of the batch gives

@@ -133,11 +133,16 @@ fn of<'a, T>(observations: &'a [T], range: &Range<usize>) -> Result<&'a [T]> {
     observations.get(range.clone()).ok_or_else(|| missing(observations.len()))
 }
 
-/// An error of a part, which counts its own observations, with the place of the first of them in the call.
+/// An error of a part, which counts its own observations, with their places in the call.
 fn at_condition(range: &Range<usize>, error: Error) -> Error {
     match error {
         Error::Shape { tensor, expected, got } => {
-            Error::Shape { tensor: format!("from condition {} on: {tensor}", range.start), expected, got }
+            let own = tensor.strip_prefix("condition ").and_then(|k| k.parse::<usize>().ok());
+            let tensor = match own {
+                Some(k) => format!("condition {}", range.start + k),
+                None => format!("from condition {} on: {tensor}", range.start),
+            };
+            Error::Shape { tensor, expected, got }
         }
         other => other,
     }

@@ -76,7 +76,7 @@ pub(crate) fn same_extents(observation: Shape, state: Shape) -> Result<()> {
     if observation.spatial() == state.spatial() {
         return Ok(());
     }
-    Err(Error::shape("observation", format!("the extents {:?} of the data", state.spatial()), observation))
+    Err(Error::shape("condition 0", format!("the extents {:?} of the data", state.spatial()), observation))
 }
 
 /// A network whose conditions are encoded first, with the gradient to the observations as they were given.

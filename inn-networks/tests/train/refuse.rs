@@ -72,7 +72,7 @@ fn shapes_that_do_not_fit() {
     let mut trainer = Trainer::new(conditional.model(&Cpu::<f32>::new(), 0).unwrap(), rich()).unwrap();
     let x = || ArrayDataset::new(Array4::<f32>::zeros((4, 1, 4, 4))).unwrap();
     says(trainer.fit(&x(), None, &mut ()), &["condition 0"]);
-    says(trainer.fit(&x().with_condition(Array4::zeros((4, 1, 2, 2))).unwrap(), None, &mut ()), &["observation", "4, 4", "2, 2"]);
+    says(trainer.fit(&x().with_condition(Array4::zeros((4, 1, 2, 2))).unwrap(), None, &mut ()), &["condition 0", "4, 4", "2, 2"]);
     says(trainer.fit(&x().with_condition(Array4::zeros((4, 2, 4, 4))).unwrap(), None, &mut ()), &["(4, 2, 4, 4)"]);
 }
 
