@@ -2,15 +2,19 @@
 
 use super::{chi_square, middles};
 use inn_core::{Architecture, Chain, Given, Init, Invertible, Model, Result, Scope, Shape, Squeeze, Tensor};
-use inn_layers::conditioner::{DenseConfig, Net, NetConfig, Ports};
+use inn_layers::conditioner::{DenseConfig, Net, NetConfig, Ports, SymmetricConfig};
 use inn_layers::coupling::{Additive, Affine, Transform};
 use inn_layers::glow::{GlowStep, StepConfig, glow_step};
+use inn_layers::hint::{HintConfig, hint_coupling};
+use inn_layers::hyperbolic::hyperbolic_layer;
+use inn_layers::lanes::{LaneConfig, basic_coupling, gin_coupling, irim_coupling};
+use inn_layers::permute::Permute;
 use inn_layers::{ActNorm, Coupling, Householder};
 use inn_networks::distributions::{Arcs, Banana, Target};
 use inn_networks::optim::Schedule;
 use inn_networks::train::{ArrayDataset, Options, Trainer, Varied};
 use inn_networks::{Density, GlowConfig};
-use inn_ops::{Activation, Cpu};
+use inn_ops::{Activation, Cpu, ScaleMap};
 use ndarray::Array2;
 use std::ops::Range;
 
@@ -95,6 +99,15 @@ fn every_coupling_family_is_a_density() {
     is_a_density("affine", &away(steps(Affine::default())), plane);
     is_a_density("additive", &away(steps(Additive)), plane);
     is_a_density("glow", &away(glow_steps), plane);
+    let lanes = |permute| LaneConfig { net: net(4.0), permute, ..LaneConfig::default() };
+    is_a_density("basic", &away(|scope| basic_coupling(scope, 1, 0, None, &net(4.0), ScaleMap::default())), plane);
+    is_a_density("i-RIM", &away(|scope| irim_coupling(scope, 2, 0, None, &lanes(Permute::Both))), plane);
+    is_a_density("GIN", &away(|scope| gin_coupling(scope, 2, 0, None, &lanes(Permute::Full))), plane);
+    let hint = HintConfig { net: net(4.0), leaf: 1, ..HintConfig::default() };
+    is_a_density("HINT", &away(|scope| hint_coupling(scope, 2, 0, None, &hint)), plane);
+    let block = SymmetricConfig { hidden: Some(8), kernel: 1, alpha: 0.5, activation: Activation::Tanh, ..SymmetricConfig::default() };
+    let leapfrog = |scope: &mut Scope<'_>| Chain::build(scope, "step", 4, |scope, i| hyperbolic_layer(scope, i % 2, 1, 0, &block));
+    is_a_density("hyperbolic", &away(leapfrog), plane);
     // A series of two values is squeezed to one pixel of two channels.
     let step = StepConfig { net: net(1.0), ..StepConfig::default() };
     let series = GlowConfig {
