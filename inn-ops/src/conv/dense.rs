@@ -204,6 +204,7 @@ fn pack_b<T: Dispatch>(
             to_row: b_row,
             pad: false,
             accumulate: false,
+            slopes: None,
         };
         // SAFETY: `Kernels` of an available level; ranges as asserted.
         unsafe { (kernels.turn)(&turn) };

@@ -142,6 +142,36 @@ impl Spread {
     }
 }
 
+/// What a product does with its results, besides writing them. A function ρ comes as its slopes at 0 and above, and below 0.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Finish<T> {
+    /// Nothing.
+    Plain,
+    /// ρ of the results goes to rows of its own, which may be those of the results.
+    Apply { slopes: [T; 2], to: *mut T, row: usize },
+    /// The results are multiplied by ρ' of other rows, and added up, row by row and lane by lane, `lanes` sums a row.
+    Pull { slopes: [T; 2], y: *const T, row: usize, sums: *mut T, lanes: usize },
+}
+
+impl<T> Finish<T> {
+    /// The same from another row and element on.
+    ///
+    /// # Safety
+    /// The arrays must have them.
+    pub(crate) unsafe fn from(self, first: usize, element: usize) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Self::Plain => Self::Plain,
+                Self::Apply { slopes, to, row } => Self::Apply { slopes, to: to.add(first * row + element), row },
+                Self::Pull { slopes, y, row, sums, lanes } => {
+                    Self::Pull { slopes, y: y.add(first * row + element), row, sums: sums.add(first * lanes), lanes }
+                }
+            }
+        }
+    }
+}
+
 /// A block of rows of a matrix product: row `m` at position `q` becomes `initial[m] + sum_k a[k][m] * b[b_rows.at(k) + q]`, or gets that added.
 pub(crate) struct Product<T> {
     /// A number for each row; zeros where null.
@@ -157,6 +187,7 @@ pub(crate) struct Product<T> {
     /// Distance of the rows of the output.
     pub(crate) to_row: usize,
     pub(crate) accumulate: bool,
+    pub(crate) finish: Finish<T>,
 }
 
 /// Computes `MR` rows with tiles of `NV` vectors.
@@ -233,9 +264,29 @@ unsafe fn product_tile<L: Lanes, const MR: usize, const NV: usize>(p: &Product<L
                 }
             }
         }
+        if let Finish::Pull { slopes, y, row, sums, lanes } = p.finish {
+            let (above, below) = (L::splat(slopes[0]), L::splat(slopes[1]));
+            for m in 0..MR {
+                let mut sum = L::zero();
+                for j in 0..NV {
+                    acc[m][j] = acc[m][j].scaled(L::load(y.add(m * row + (v + j) * L::N)), above, below);
+                    sum = sum.add(acc[m][j]);
+                }
+                let place = sums.add(m * lanes);
+                sum.add(L::load(place)).store(place);
+            }
+        }
         for m in 0..MR {
             for j in 0..NV {
                 acc[m][j].store(to.add(m * p.to_row + j * L::N));
+            }
+        }
+        if let Finish::Apply { slopes, to, row } = p.finish {
+            let (above, below) = (L::splat(slopes[0]), L::splat(slopes[1]));
+            for m in 0..MR {
+                for j in 0..NV {
+                    acc[m][j].scaled(acc[m][j], above, below).store(to.add(m * row + (v + j) * L::N));
+                }
             }
         }
     }

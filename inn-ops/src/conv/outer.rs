@@ -116,6 +116,8 @@ pub(crate) struct Turn<T> {
     pub(crate) pad: bool,
     /// Whether to add to the target.
     pub(crate) accumulate: bool,
+    /// Slopes at 0 and above, and below 0, of a function to apply first.
+    pub(crate) slopes: Option<[T; 2]>,
 }
 
 /// How far ahead of the copied element of a row to fetch into the cache.
@@ -129,40 +131,54 @@ const AHEAD: usize = 4 * MAX_LANES;
 /// valid.
 #[inline(always)]
 pub(crate) unsafe fn turn<L: Lanes>(p: &Turn<L::Elem>) {
-    let mask = |n: usize| u32::MAX >> (32 - n);
+    // SAFETY: as for this function.
+    unsafe {
+        if let Some([above, below]) = p.slopes {
+            let (above, below) = (L::splat(above), L::splat(below));
+            turn_applied(p, |v: L| v.scaled(v, above, below));
+        } else {
+            turn_applied(p, |v: L| v);
+        }
+    }
+}
+
+/// # Safety
+///
+/// As [`turn`].
+#[inline(always)]
+unsafe fn turn_applied<L: Lanes>(p: &Turn<L::Elem>, apply: impl Fn(L) -> L + Copy) {
     for r in (0..p.rows).step_by(L::N) {
         let rows = (p.rows - r).min(L::N);
         for c in (0..p.columns).step_by(L::N) {
             let columns = (p.columns - c).min(L::N);
             // SAFETY: `rows` and `columns` are those that are left.
             unsafe {
-                let mut v = [L::zero(); MAX_LANES];
                 let from = p.from.add(r * p.from_row + c);
-                if rows == L::N && columns == L::N {
+                let v = if rows == L::N && columns == L::N {
                     for i in 0..L::N {
-                        let from = from.add(i * p.from_row);
-                        v[i] = L::load(from);
-                        L::prefetch(from.wrapping_add(AHEAD));
+                        L::prefetch(from.wrapping_add(i * p.from_row + AHEAD));
                     }
+                    L::columns(from, p.from_row, apply)
                 } else {
+                    let mut v = [L::zero(); MAX_LANES];
                     for i in 0..L::N {
                         if i < rows {
-                            v[i] = L::load_masked(from.add(i * p.from_row), mask(columns));
+                            v[i] = apply(L::load_masked(from.add(i * p.from_row), u32::MAX >> (32 - columns)));
                         }
                     }
-                }
-                transpose(&mut v);
+                    transpose(&mut v);
+                    v
+                };
                 let to = p.to.add(c * p.to_row + r);
-                if (rows == L::N || p.pad) && !p.accumulate {
-                    for j in 0..L::N {
-                        if j < columns {
-                            v[j].store(to.add(j * p.to_row));
-                        }
-                    }
-                } else {
-                    for j in 0..L::N {
-                        if j < columns {
-                            v[j].compress(to.add(j * p.to_row), mask(rows), p.accumulate);
+                for j in 0..L::N {
+                    if j < columns {
+                        let to = to.add(j * p.to_row);
+                        if p.accumulate {
+                            v[j].compress(to, u32::MAX >> (32 - rows), true);
+                        } else if rows == L::N || p.pad {
+                            v[j].store(to);
+                        } else {
+                            v[j].store_first(to, rows);
                         }
                     }
                 }

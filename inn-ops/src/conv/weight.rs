@@ -240,7 +240,7 @@ impl<'a> Weight<'a> {
                         assert!(from.len() >= (channels.len() - 1) * gy.channel_stride + columns);
                         let (from, from_row, rows) = (from.as_ptr(), gy.channel_stride, channels.len());
                         let to = to[pixel * lanes..(pixel + columns) * lanes].as_mut_ptr();
-                        let turn = Turn { from, from_row, rows, columns, to, to_row: lanes, pad: true, accumulate: false };
+                        let turn = Turn { from, from_row, rows, columns, to, to_row: lanes, pad: true, accumulate: false, slopes: None };
                         // SAFETY: `Kernels` of an available level; ranges as
                         // asserted.
                         unsafe { (kernels.turn)(&turn) };
@@ -325,7 +325,7 @@ impl<'a> Weight<'a> {
                 }
             }
             let turn = |from: *const T, from_row: usize, [rows, columns]: [usize; 2], to: usize, to_row: usize| {
-                (kernels.turn)(&Turn { from, from_row, rows, columns, to: gw.get().add(to), to_row, pad: false, accumulate });
+                (kernels.turn)(&Turn { from, from_row, rows, columns, to: gw.get().add(to), to_row, pad: false, accumulate, slopes: None });
             };
             match self.wide {
                 // `[input channel][tap][output channel]` to `[output channel][input channel][tap]`.

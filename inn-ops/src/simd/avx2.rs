@@ -43,8 +43,8 @@ unsafe fn zip_f64(a: __m256d, b: __m256d) -> (__m256d, __m256d) {
 
 macro_rules! lanes {
     ($(#[$doc:meta])* $name:ident, $elem:ty, $reg:ty, $n:literal,
-     $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $zip:ident,
-     $mask:ident, $maskload:ident) => {
+     $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $mul:ident, $compare:ident, $blend:ident, $zip:ident,
+     $mask:ident, $maskload:ident, $maskstore:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
         pub(crate) struct $name($reg);
@@ -93,6 +93,18 @@ macro_rules! lanes {
             }
 
             #[inline(always)]
+            unsafe fn scaled(self, gate: Self, above: Self, below: Self) -> Self {
+                // SAFETY: see above.
+                Self(unsafe { $mul($blend(below.0, above.0, $compare::<_CMP_GE_OQ>(gate.0, $zero())), self.0) })
+            }
+
+            #[inline(always)]
+            unsafe fn store_first(self, to: *mut $elem, count: usize) {
+                // SAFETY: see above.
+                unsafe { $maskstore(to, $mask(u32::MAX >> (32 - count)), self.0) }
+            }
+
+            #[inline(always)]
             unsafe fn zip(self, other: Self) -> (Self, Self) {
                 // SAFETY: see above.
                 let (low, high) = unsafe { $zip(self.0, other.0) };
@@ -118,12 +130,12 @@ lanes!(
     /// Eight `f32`.
     F32x8, f32, __m256, 8,
     _mm256_setzero_ps, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps,
-    _mm256_add_ps, zip_f32, mask_f32, _mm256_maskload_ps
+    _mm256_add_ps, _mm256_mul_ps, _mm256_cmp_ps, _mm256_blendv_ps, zip_f32, mask_f32, _mm256_maskload_ps, _mm256_maskstore_ps
 );
 
 lanes!(
     /// Four `f64`.
     F64x4, f64, __m256d, 4,
     _mm256_setzero_pd, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_fmadd_pd,
-    _mm256_add_pd, zip_f64, mask_f64, _mm256_maskload_pd
+    _mm256_add_pd, _mm256_mul_pd, _mm256_cmp_pd, _mm256_blendv_pd, zip_f64, mask_f64, _mm256_maskload_pd, _mm256_maskstore_pd
 );

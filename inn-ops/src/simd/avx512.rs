@@ -1,6 +1,6 @@
 //! 512-bit vectors of x86-64.
 
-use super::Lanes;
+use super::{Lanes, MAX_LANES};
 use std::arch::x86_64::*;
 
 // SAFETY (these functions): only called from `Lanes` methods, whose callers
@@ -68,10 +68,61 @@ unsafe fn gather_f64(from: *const f64, mask: u32, step: usize) -> __m512d {
     }
 }
 
+/// A square of 16 by 16, turned: quarters of rows come together as they are read, so that half of the shuffles are left.
+#[inline(always)]
+unsafe fn columns_f32(from: *const f32, row: usize, apply: impl Fn(F32x16) -> F32x16) -> [F32x16; MAX_LANES] {
+    // SAFETY: see above; the caller vouches for the rows.
+    unsafe {
+        let mut columns = [F32x16(_mm512_setzero_ps()); MAX_LANES];
+        for g in 0..4 {
+            // Lane by lane of 128 bits, elements 4 g .. 4 g + 4 of the rows r, 4 + r, 8 + r, 12 + r.
+            let mut v = [_mm512_setzero_ps(); 4];
+            for r in 0..4 {
+                let quarter = |i: usize| _mm_loadu_ps(from.add((4 * i + r) * row + 4 * g));
+                let low = _mm512_castps128_ps512(quarter(0));
+                let low = _mm512_insertf32x4::<1>(low, quarter(1));
+                let high = _mm512_insertf32x4::<2>(low, quarter(2));
+                v[r] = apply(F32x16(_mm512_insertf32x4::<3>(high, quarter(3)))).0;
+            }
+            let (a, b) = (_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));
+            let (c, d) = (_mm512_unpacklo_ps(v[2], v[3]), _mm512_unpackhi_ps(v[2], v[3]));
+            let pair = |low: __m512, high: __m512| (_mm512_castps_pd(low), _mm512_castps_pd(high));
+            let ((a, c), (b, d)) = (pair(a, c), pair(b, d));
+            columns[4 * g] = F32x16(_mm512_castpd_ps(_mm512_unpacklo_pd(a, c)));
+            columns[4 * g + 1] = F32x16(_mm512_castpd_ps(_mm512_unpackhi_pd(a, c)));
+            columns[4 * g + 2] = F32x16(_mm512_castpd_ps(_mm512_unpacklo_pd(b, d)));
+            columns[4 * g + 3] = F32x16(_mm512_castpd_ps(_mm512_unpackhi_pd(b, d)));
+        }
+        columns
+    }
+}
+
+/// A square of 8 by 8, turned likewise.
+#[inline(always)]
+unsafe fn columns_f64(from: *const f64, row: usize, apply: impl Fn(F64x8) -> F64x8) -> [F64x8; MAX_LANES] {
+    // SAFETY: see above; the caller vouches for the rows.
+    unsafe {
+        let mut columns = [F64x8(_mm512_setzero_pd()); MAX_LANES];
+        for g in 0..4 {
+            let mut v = [_mm512_setzero_pd(); 2];
+            for r in 0..2 {
+                let quarter = |i: usize| _mm_loadu_pd(from.add((2 * i + r) * row + 2 * g));
+                let low = _mm512_castpd128_pd512(quarter(0));
+                let low = _mm512_insertf64x2::<1>(low, quarter(1));
+                let high = _mm512_insertf64x2::<2>(low, quarter(2));
+                v[r] = apply(F64x8(_mm512_insertf64x2::<3>(high, quarter(3)))).0;
+            }
+            columns[2 * g] = F64x8(_mm512_unpacklo_pd(v[0], v[1]));
+            columns[2 * g + 1] = F64x8(_mm512_unpackhi_pd(v[0], v[1]));
+        }
+        columns
+    }
+}
+
 macro_rules! lanes {
     ($(#[$doc:meta])* $name:ident, $elem:ty, $reg:ty, $n:literal, $mask:ty,
-     $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $zip:ident, $unzip:ident, $gather:ident,
-     $maskload:ident, $compress:ident, $maskstore:ident) => {
+     $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $mul:ident, $zip:ident, $unzip:ident, $gather:ident,
+     $maskload:ident, $compress:ident, $maskstore:ident, $compare:ident, $blend:ident, $columns:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
         pub(crate) struct $name($reg);
@@ -117,6 +168,24 @@ macro_rules! lanes {
             unsafe fn add(self, other: Self) -> Self {
                 // SAFETY: see above.
                 Self(unsafe { $add(self.0, other.0) })
+            }
+
+            #[inline(always)]
+            unsafe fn scaled(self, gate: Self, above: Self, below: Self) -> Self {
+                // SAFETY: see above.
+                Self(unsafe { $mul($blend($compare::<_CMP_GE_OQ>(gate.0, $zero()), below.0, above.0), self.0) })
+            }
+
+            #[inline(always)]
+            unsafe fn store_first(self, to: *mut $elem, count: usize) {
+                // SAFETY: see above.
+                unsafe { $maskstore(to, (u32::MAX >> (32 - count)) as $mask, self.0) }
+            }
+
+            #[inline(always)]
+            unsafe fn columns(from: *const $elem, row: usize, apply: impl Fn(Self) -> Self) -> [Self; MAX_LANES] {
+                // SAFETY: see above.
+                unsafe { $columns(from, row, apply) }
             }
 
             #[inline(always)]
@@ -173,14 +242,16 @@ lanes!(
     /// Sixteen `f32`.
     F32x16, f32, __m512, 16, __mmask16,
     _mm512_setzero_ps, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps,
-    _mm512_add_ps, zip_f32, unzip_f32, gather_f32,
-    _mm512_maskz_loadu_ps, _mm512_maskz_compress_ps, _mm512_mask_storeu_ps
+    _mm512_add_ps, _mm512_mul_ps, zip_f32, unzip_f32, gather_f32,
+    _mm512_maskz_loadu_ps, _mm512_maskz_compress_ps, _mm512_mask_storeu_ps,
+    _mm512_cmp_ps_mask, _mm512_mask_blend_ps, columns_f32
 );
 
 lanes!(
     /// Eight `f64`.
     F64x8, f64, __m512d, 8, __mmask8,
     _mm512_setzero_pd, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_fmadd_pd,
-    _mm512_add_pd, zip_f64, unzip_f64, gather_f64,
-    _mm512_maskz_loadu_pd, _mm512_maskz_compress_pd, _mm512_mask_storeu_pd
+    _mm512_add_pd, _mm512_mul_pd, zip_f64, unzip_f64, gather_f64,
+    _mm512_maskz_loadu_pd, _mm512_maskz_compress_pd, _mm512_mask_storeu_pd,
+    _mm512_cmp_pd_mask, _mm512_mask_blend_pd, columns_f64
 );

@@ -95,7 +95,7 @@ pub trait Element:
     + bytemuck::Pod
     + Send
     + Sync
-    + PartialEq
+    + PartialOrd
     + std::fmt::Debug
     + std::ops::Add<Output = Self>
     + std::ops::Mul<Output = Self>
@@ -156,6 +156,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn mul_add(self, factor: Self, sum: Self) -> Self;
     /// Lane by lane sum.
     unsafe fn add(self, other: Self) -> Self;
+    /// `self` times `above` in the lanes where `gate` is at least 0, times `below` in the others.
+    unsafe fn scaled(self, gate: Self, above: Self, below: Self) -> Self;
     /// Interleaves two vectors: `a[0] b[0] a[1] b[1] ...`, as the low and the
     /// high half of that.
     unsafe fn zip(self, other: Self) -> (Self, Self);
@@ -185,6 +187,28 @@ pub(crate) trait Lanes: Copy {
         // SAFETY: all lanes are valid if the mask is full, and those in the
         // mask otherwise.
         unsafe { if mask == u32::MAX >> (32 - Self::N) { Self::load(from) } else { Self::gather(from, mask, 1) } }
+    }
+
+    /// Writes the first `count` lanes.
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut Self::Elem, count: usize) {
+        // SAFETY: as for this function.
+        unsafe { self.compress(to, u32::MAX >> (32 - count), false) }
+    }
+
+    /// The columns of a square of `N` by `N` elements whose rows are `row` apart, but for a function that is applied to them on the way,
+    /// in whatever order they come.
+    #[inline(always)]
+    unsafe fn columns(from: *const Self::Elem, row: usize, apply: impl Fn(Self) -> Self) -> [Self; MAX_LANES] {
+        // SAFETY: the caller vouches for the rows.
+        unsafe {
+            let mut v = [Self::zero(); MAX_LANES];
+            for i in 0..Self::N {
+                v[i] = apply(Self::load(from.add(i * row)));
+            }
+            transpose(&mut v);
+            v
+        }
     }
 
     /// [`load_masked`](Self::load_masked) of elements that are `step` apart.

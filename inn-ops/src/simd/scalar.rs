@@ -47,6 +47,12 @@ impl<T: Element> Lanes for Quad<T> {
     }
 
     #[inline(always)]
+    unsafe fn scaled(self, gate: Self, above: Self, below: Self) -> Self {
+        let one = |i: usize| self.0[i] * if gate.0[i] >= T::ZERO { above.0[i] } else { below.0[i] };
+        Quad([one(0), one(1), one(2), one(3)])
+    }
+
+    #[inline(always)]
     unsafe fn zip(self, other: Self) -> (Self, Self) {
         let (a, b) = (self.0, other.0);
         (Quad([a[0], b[0], a[1], b[1]]), Quad([a[2], b[2], a[3], b[3]]))

@@ -15,8 +15,8 @@ use super::fold::{self, Folding, with_scheme};
 use super::lines::Image;
 use super::map::{folded_len, packed_len};
 use super::plan::Plan;
-use super::pointwise::{Activate, Pull, Rows, SumRows};
-use super::product::{Start, outer, turn};
+use super::pointwise::{Rows, SumRows};
+use super::product::outer;
 use super::walk::Walk;
 use super::{Ending, Weights};
 use crate::conv::kernels::Kernels;
@@ -91,7 +91,17 @@ impl<'a, T: CpuElement> Sums<'a, T> {
                 unsafe {
                     let (from, to) = (from.as_ptr(), to.get().add(first));
                     let rows_here = TURNED_ROWS.min(rows - first);
-                    (self.kernels.turn)(&Turn { from, from_row, rows: rows_here, columns, to, to_row: rows, pad: false, accumulate: true });
+                    (self.kernels.turn)(&Turn {
+                        from,
+                        from_row,
+                        rows: rows_here,
+                        columns,
+                        to,
+                        to_row: rows,
+                        pad: false,
+                        accumulate: true,
+                        slopes: None,
+                    });
                 }
             };
             if let Some(folding) = folding {
@@ -195,7 +205,6 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
             for s in split(plan.tasks(), plan.slots, slot).flat_map(|task| plan.task(phase, task)) {
                 walks.set(plan, s);
                 let at = common.hidden_rows(&walks.first);
-                let vectors = at.len / plan.lanes;
                 let edge_vectors = common.edge_vectors(&at);
                 let base = match hidden {
                     // SAFETY: the strip's part of what was kept, which is read only.
@@ -209,13 +218,11 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
                     let bias = |layer: usize| part.add(start_bias + layer * n * lanes);
                     match (&hidden, &forward) {
                         (Hidden::Again(out), Some(forward)) => {
-                            common.hidden(forward, inputs, &walks.first, edge, (x, m), y);
+                            let x = common.hidden(forward, inputs, &walks.first, edge, ([x, next], m), y);
                             common.output(forward, walks.last(), edge, (x, m), *out);
+                            common.turn(&at, x, turned, None);
                         }
-                        _ => {
-                            T::with(level, Activate { at, y: y(plan.middle), x, rho });
-                            common.clear_hidden(&walks.first, &at, x);
-                        }
+                        _ => common.turn_activated(&walks.first, &at, y(plan.middle), x, turned),
                     }
                     // The partial gradient of the rows of a part, from neighbourhoods in `edge` and what was turned.
                     let outer_all = |walk: &Walk, rows: usize, place: *mut T| {
@@ -226,7 +233,6 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
                             outer(kernels, tables, a, b, edge_vectors * lanes, (place.add(e * wide), arrays * wide), first);
                         }
                     };
-                    common.turn(&at, x, turned);
                     for (i, (rows, w)) in common.outs.iter().zip(way.last.chunks(arrays)).enumerate() {
                         common.gather(gout, walks.last(), rows, edge);
                         if let Ending::Affine(..) = weights.last {
@@ -234,19 +240,18 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
                             T::with(level, SumRows { at, g: edge, sums: bias(plan.middle + 1).add(rows.rows.start * lanes), lanes });
                         }
                         outer_all(walks.last(), rows.rows.len(), part.add(start_last + plan.unfolded(rows.rows.start) * wide));
-                        common.to_hidden(w, walks.last(), &at, (i, edge), (g, m), None);
+                        let finish = common.pull(y(plan.middle), bias(plan.middle));
+                        common.to_hidden(w, walks.last(), &at, ((i, common.outs.len()), edge), (g, m), (None, finish));
                     }
                     common.unfold_pull(&walks.first, &at, y(plan.middle), (g, m), bias(plan.middle));
                     for i in (0..plan.middle).rev() {
-                        T::with(level, Activate { at, y: y(i), x, rho });
-                        turn(kernels, (x, plan.pitch), n, at.len, turned);
+                        common.turn_layer(&at, y(i), x, turned);
                         let place = part.add(size_first + i * n * wide);
                         outer(kernels, tables, (g, Spread::even(plan.pitch), n), (turned, wide), at.len, (place, wide), first);
-                        way.middle[i].times(kernels, tables, (g, Spread::even(plan.pitch)), vectors, (next, plan.pitch), Start::Zero);
-                        T::with(level, Pull { at, y: y(i), g: next, sums: bias(i), lanes, rho });
+                        common.layer_back(&way.middle[i], &at, g, y(i), next, bias(i));
                         std::mem::swap(&mut g, &mut next);
                     }
-                    common.turn(&at, g, turned);
+                    common.turn(&at, g, turned, None);
                     common.fold(&at, g, m);
                     for (rows, w) in common.ins.iter().zip(way.first.chunks(arrays * plan.shifts())) {
                         common.gather(inputs[rows.image], &walks.first, rows, edge);

@@ -1,11 +1,10 @@
 //! What the passes over strips share: the plan, the kernels, and the steps that all of them are made of.
 
 use super::Weights;
-use super::fold::{self, ActivateFold, Fold, Tiles, UnfoldActivate, UnfoldPull, with_scheme};
 use super::lines::{Image, Lines};
 use super::plan::{Plan, Taps};
-use super::pointwise::{Activate, Pull, Rows};
-use super::product::{self, Packed, Start, Tables};
+use super::pointwise::Rows;
+use super::product::Tables;
 use super::walk::Walk;
 use crate::conv::kernels::Kernels;
 use crate::conv::micro::Spread;
@@ -14,7 +13,6 @@ use crate::cpu::CpuElement;
 use crate::simd::{self, Element, Level};
 use inn_core::stack::Pointwise;
 use std::cell::RefCell;
-use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Multiply-adds up to which a call stays on its thread.
@@ -91,6 +89,8 @@ pub(super) struct Common<'a, T: 'static, A> {
     pub(super) kernels: &'static Kernels<T>,
     pub(super) tables: Tables,
     pub(super) rho: A,
+    /// Those of the activation if it has no other parts, at 0 and above, and below 0: then it is applied as values pass.
+    pub(super) slopes: Option<[T; 2]>,
     pub(super) weights: &'a Weights<'a, T>,
     /// The channels that come in and those that go out.
     pub(super) ins: Vec<Part>,
@@ -103,7 +103,8 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
     pub(super) fn new(plan: &'a Plan, rho: A, weights: &'a Weights<'a, T>, inputs: &[Image<T>], out: Image<T>) -> Self {
         let (level, alone) = (simd::level(), plan.work() <= SMALL);
         let (ins, outs) = (parts(inputs, plan.first), parts(&[out], plan.last));
-        Self { plan, level, kernels: T::kernels(level), tables: Tables::new(plan), rho, weights, ins, outs, alone }
+        let slopes = rho.slopes().map(|s| [T::of(s.above), T::of(s.below)]);
+        Self { plan, level, kernels: T::kernels(level), tables: Tables::new(plan), rho, slopes, weights, ins, outs, alone }
     }
 
     /// The hidden arrays of a strip.
@@ -114,7 +115,7 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
     }
 
     /// Distance of the rows of an array of neighbourhoods.
-    fn edge_row(&self) -> usize {
+    pub(super) fn edge_row(&self) -> usize {
         if self.plan.folding.is_some() { self.plan.edge } else { self.plan.pitch }
     }
 
@@ -152,188 +153,5 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
         let kernel = self.plan.folding.map_or(self.kernels.scatter, |folding| self.kernels.folded(folding).scatter);
         // SAFETY: the caller's promise; the part lies within the image.
         unsafe { kernel(&Lines { image: image.part(&part.channels), walk, rows, pitch: self.edge_row() }) };
-    }
-
-    /// Where products find array `e` that takes the place of a hidden one: that one itself, or what it was folded into.
-    fn array(&self, at: &Rows, e: usize, x: *mut T, m: *mut T) -> (*mut T, usize) {
-        self.plan.folding.map_or((x, self.plan.pitch), |folding| self.tiles(at, x, m).folded(folding, e))
-    }
-
-    /// Zeros what the last vectors of parts of hidden arrays hold beyond the strip's pixels: it meets the line after them in neighbourhoods, and
-    /// sums over rows.
-    ///
-    /// # Safety
-    /// The array has a row of whole vectors of tiles for each hidden channel; `row` is their distance.
-    unsafe fn clear(&self, walk: &Walk, at: &Rows, (array, row): (*mut T, usize)) {
-        let (tiles, len) = (walk.pixels() / self.plan.tile(), at.len / self.plan.tile());
-        for r in 0..if tiles < len { at.rows } else { 0 } {
-            // SAFETY: the caller's promise.
-            unsafe { std::slice::from_raw_parts_mut(array.add(r * row + tiles), len - tiles) }.fill(T::default());
-        }
-    }
-
-    /// The same for x, in all its parts, if kernels are folded.
-    ///
-    /// # Safety
-    /// As [`fold`](Self::fold).
-    pub(super) unsafe fn clear_hidden(&self, walk: &Walk, at: &Rows, x: *mut T) {
-        if self.plan.folding.is_some() {
-            for k in 0..self.plan.tile() {
-                // SAFETY: the caller's promise.
-                unsafe { self.clear(walk, at, (x.add(k * at.len / self.plan.tile()), self.plan.pitch)) };
-            }
-        }
-    }
-
-    /// The parts of hidden arrays, and what they are folded into or come from in `m`.
-    fn tiles(&self, at: &Rows, x: *mut T, m: *mut T) -> Tiles<T> {
-        Tiles { rows: self.plan.hidden, len: at.len / self.plan.tile(), x, pitch: self.plan.pitch, m, piece: self.plan.piece }
-    }
-
-    /// Folds hidden arrays that are clear, if kernels are folded.
-    ///
-    /// # Safety
-    /// `x` and `m` are arrays of hidden rows, `m` as many as the plan has.
-    pub(super) unsafe fn fold(&self, at: &Rows, x: *mut T, m: *mut T) {
-        if let Some(folding) = self.plan.folding {
-            with_scheme!(folding, S => T::with(self.level, Fold(self.tiles(at, x, m), PhantomData::<S>)));
-        }
-    }
-
-    /// y, and x = ρ(y), from what [`to_hidden`](Self::to_hidden) has left in `m`, which lacks the bias, or in y.
-    ///
-    /// # Safety
-    /// As [`fold`](Self::fold), for y too; there is a bias for each row.
-    pub(super) unsafe fn unfold_activate(&self, at: &Rows, (y, m): (*mut T, *mut T), bias: *const T, x: *mut T) {
-        let rho = self.rho;
-        if let Some(folding) = self.plan.folding {
-            let tiles = self.tiles(at, y, m);
-            with_scheme!(folding, S => T::with(self.level, UnfoldActivate { tiles, bias, to: x, rho, scheme: PhantomData::<S> }));
-        } else {
-            T::with(self.level, Activate { at: *at, y, x, rho });
-        }
-    }
-
-    /// x = ρ(y), clear and folded into `m`, if kernels are folded.
-    ///
-    /// # Safety
-    /// As above.
-    pub(super) unsafe fn activate_fold(&self, walk: &Walk, at: &Rows, y: *const T, (x, m): (*mut T, *mut T)) {
-        if let Some(folding) = self.plan.folding {
-            let tiles = self.tiles(at, x, m);
-            with_scheme!(folding, S => T::with(self.level, ActivateFold(tiles, y, self.rho, PhantomData::<S>)));
-            // SAFETY: the caller's promise.
-            unsafe {
-                self.clear_hidden(walk, at, x);
-                for e in 1..folding.parts() - 1 {
-                    self.clear(walk, at, tiles.part(e));
-                }
-            }
-        } else {
-            T::with(self.level, Activate { at: *at, y, x, rho: self.rho });
-        }
-    }
-
-    /// g = ρ'(y) g, and the sums of its rows, for what [`to_hidden`](Self::to_hidden) has left in `m`, or in g.
-    ///
-    /// # Safety
-    /// As above; there is a vector for each of the sums.
-    pub(super) unsafe fn unfold_pull(&self, walk: &Walk, at: &Rows, y: *const T, (g, m): (*mut T, *mut T), sums: *mut T) {
-        let (lanes, rho) = (self.plan.lanes, self.rho);
-        if let Some(folding) = self.plan.folding {
-            let tiles = self.tiles(at, g, m);
-            for e in 0..folding.parts() {
-                // SAFETY: the caller's promise.
-                unsafe { self.clear(walk, at, tiles.part(e)) };
-            }
-            with_scheme!(folding, S => T::with(self.level, UnfoldPull { tiles, y, sums, lanes, rho, scheme: PhantomData::<S> }));
-        } else {
-            T::with(self.level, Pull { at: *at, y, g, sums, lanes, rho });
-        }
-    }
-
-    /// Turns hidden arrays that are clear, or those that they are folded to, so that vectors run over the channels; see
-    /// [`turn`](product::turn).
-    ///
-    /// # Safety
-    /// As above; `to` has room for as many arrays of whole vectors of channels.
-    pub(super) unsafe fn turn(&self, at: &Rows, x: *const T, to: *mut T) {
-        let (rows, row) = (self.plan.hidden, self.plan.pitch);
-        // SAFETY: the caller's promise.
-        unsafe {
-            if let Some(folding) = self.plan.folding {
-                let columns = at.len / folding.tile();
-                let apart = self.plan.wide() * columns;
-                (self.kernels.folded(folding).turn)(&fold::Turn { from: x, row, rows, columns, to, apart });
-            } else {
-                product::turn(self.kernels, (x, row), rows, at.len, to);
-            }
-        }
-    }
-
-    /// x = W of the rows of one part after the other, for the `way` to a hidden array from neighbourhoods of part `i` in `edge`, and a bias
-    /// where x is not folded.
-    ///
-    /// # Safety
-    /// As [`times`](Packed::times).
-    pub(super) unsafe fn to_hidden(
-        &self,
-        way: &[Packed<'_, T>],
-        walk: &Walk,
-        at: &Rows,
-        (i, edge): (usize, *const T),
-        (x, m): (*mut T, *mut T),
-        bias: Option<*const T>,
-    ) {
-        let vectors = self.edge_vectors(at);
-        for (e, w) in way.iter().enumerate() {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let to = if self.plan.folding.is_some() { self.tiles(at, x, m).part(e) } else { (x, self.plan.pitch) };
-                let (from, rows) = self.edge(walk, e);
-                let start = match bias {
-                    _ if i > 0 => Start::Output,
-                    Some(bias) if self.plan.folding.is_none() => Start::Values(bias),
-                    _ => Start::Zero,
-                };
-                w.times(self.kernels, &self.tables, (edge.add(from), rows), vectors, to, start);
-            }
-        }
-    }
-
-    /// Rows of neighbourhoods from hidden arrays that are folded already, and a bias. Rows that are one another, shifted by lines, are added
-    /// up.
-    ///
-    /// # Safety
-    /// As [`times`](Packed::times).
-    pub(super) unsafe fn to_edge(
-        &self,
-        way: &[Packed<'_, T>],
-        walk: &Walk,
-        at: &Rows,
-        (x, m): (*mut T, *mut T),
-        edge: *mut T,
-        bias: Option<*const T>,
-    ) {
-        let (vectors, row, known) = (self.edge_vectors(at), self.edge_row(), walk.pixels() / self.plan.tile());
-        for (e, w) in way.chunks(self.plan.shifts()).enumerate() {
-            let (from, from_row) = self.array(at, e, x, m);
-            let (start, rows) = self.edge(walk, e);
-            let folded = self.plan.folding.is_some();
-            let (shift, apart) = if folded { (rows.row, rows.apart) } else { (0, row) };
-            // SAFETY: the caller's promise.
-            unsafe {
-                if folded {
-                    for r in 0..w[0].rows() {
-                        std::slice::from_raw_parts_mut(edge.add(start + r * apart + known), row - known).fill(T::default());
-                    }
-                }
-                for (i, w) in w.iter().enumerate() {
-                    let to = (edge.add(start + i * shift), apart);
-                    let start = if i > 0 { Start::Output } else { bias.map_or(Start::Zero, Start::Values) };
-                    w.times(self.kernels, &self.tables, (from, Spread::even(from_row)), vectors, to, start);
-                }
-            }
-        }
     }
 }

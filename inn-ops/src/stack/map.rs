@@ -4,11 +4,8 @@ use super::common::{Common, with_arrays};
 use super::lines::Image;
 use super::packing::Way;
 use super::plan::Plan;
-use super::pointwise::Activate;
-use super::product::Start;
 use super::walk::Walk;
 use super::{Ending, Weights};
-use crate::conv::micro::Spread;
 use crate::conv::plan::SLACK;
 use crate::conv::scratch::Shared;
 use crate::cpu::CpuElement;
@@ -26,49 +23,59 @@ pub(super) fn folded_len(plan: &Plan) -> usize {
     if plan.folding.is_some() { plan.arrays() * plan.hidden * plan.piece } else { 0 }
 }
 
+/// Whether X_i may all pass through one array where Y_i are kept: a product takes X_i from another array than that where it puts X_{i+1}, but
+/// for the last of folded ones, which is activated afterwards.
+fn passes_through_one(plan: &Plan) -> bool {
+    plan.middle <= usize::from(plan.folding.is_some())
+}
+
 /// Elements of a thread's arrays.
 pub(super) fn thread_len(plan: &Plan, keep: bool) -> usize {
-    let hidden = if keep { 1 } else { 2 };
+    let hidden = if keep && passes_through_one(plan) { 1 } else { 2 };
     plan.edge_len() + hidden * plan.hidden * plan.pitch + folded_len(plan) + SLACK
 }
 
 impl<T: CpuElement, A: Pointwise> Common<'_, T, A> {
-    /// Y_i into `y(i)`, and X_n into `x`, folded into `m` if kernels are, of a strip; `edge` has rows for its neighbourhoods.
+    /// Y_i into `y(i)`, and X_n into one of the arrays `xs`, which is returned; folded into `m` if kernels are. X_i are there in turns, and may
+    /// be Y_i. `edge` has rows for neighbourhoods.
     ///
     /// # Safety
-    /// As [`gather`](Self::gather); `x` and `y(i)` are arrays of hidden rows.
+    /// As [`gather`](Self::gather); `xs` and `y(i)` are arrays of hidden rows. The two `xs` may be one as
+    /// [`passes_through_one`] says.
     pub(super) unsafe fn hidden(
         &self,
         way: &Way<'_, T>,
         inputs: &[Image<T>],
         walk: &Walk,
         edge: *mut T,
-        (x, m): (*mut T, *mut T),
+        (xs, m): ([*mut T; 2], *mut T),
         y: impl Fn(usize) -> *mut T,
-    ) {
+    ) -> *mut T {
         let at = self.hidden_rows(walk);
-        let (vectors, pitch, top) = (at.len / self.plan.lanes, self.plan.pitch, self.plan.middle);
+        let top = self.plan.middle;
         let weights = self.weights;
+        let bias = weights.first.1.as_ptr();
+        let mut x = xs[0];
         // SAFETY: the caller's promise.
         unsafe {
             for (i, (part, w)) in self.ins.iter().zip(way.first.chunks(self.plan.arrays())).enumerate() {
                 self.gather(inputs[part.image], walk, part, edge);
-                self.to_hidden(w, walk, &at, (i, edge), (y(0), m), Some(weights.first.1.as_ptr()));
+                self.to_hidden(w, walk, &at, ((i, self.ins.len()), edge), (y(0), m), (Some(bias), self.apply(x)));
             }
-            self.unfold_activate(&at, (y(0), m), weights.first.1.as_ptr(), x);
+            self.unfold_activate(&at, (y(0), m), bias, x);
             for (i, ((_, bias), w)) in weights.middle.iter().zip(&way.middle).enumerate() {
-                let start = Start::Values(bias.as_ptr());
-                w.times(self.kernels, &self.tables, (x, Spread::even(pitch)), vectors, (y(i + 1), pitch), start);
-                if i + 1 == top {
-                    self.activate_fold(walk, &at, y(top), (x, m));
-                } else {
-                    T::with(self.level, Activate { at, y: y(i + 1), x, rho: self.rho });
-                }
+                let next = xs[(i + 1) % 2];
+                self.layer(w, &at, x, y(i + 1), bias.as_ptr(), (i + 1 < top || self.plan.folding.is_none()).then_some(next));
+                x = next;
             }
             if top == 0 {
-                self.activate_fold(walk, &at, y(0), (x, m));
+                self.clear_hidden(walk, &at, x);
+                self.fold(&at, x, m);
+            } else {
+                self.activate_fold(walk, &at, y(top), (x, m));
             }
         }
+        x
     }
 
     /// Adds the output of a strip to `out`, from X_n as [`hidden`](Self::hidden) leaves it.
@@ -115,18 +122,20 @@ pub(super) unsafe fn map<T: CpuElement, A: Pointwise>(
             let m = unsafe { edge.add(plan.edge_len()) };
             // SAFETY: as above.
             let x = unsafe { m.add(folded_len(plan)) };
+            // SAFETY: as above.
+            let xs = if keep && passes_through_one(plan) { [x; 2] } else { unsafe { [x, x.add(plan.hidden * plan.pitch)] } };
             for s in plan.task(phase, task) {
                 walks.set(plan, s);
                 // SAFETY: each strip has a place of its own in `kept`.
                 let y = |layer: usize| unsafe {
                     match kept {
                         Some(kept) => kept.get().add(s * plan.kept_of_strip() + layer * plan.hidden * plan.pitch),
-                        None => x.add(plan.hidden * plan.pitch),
+                        None => xs[layer % 2],
                     }
                 };
                 // SAFETY: the arrays have the rows that each step takes; the plan keeps tasks of a phase apart in `out`.
                 unsafe {
-                    common.hidden(&way, inputs, &walks.first, edge, (x, m), y);
+                    let x = common.hidden(&way, inputs, &walks.first, edge, (xs, m), y);
                     common.output(&way, walks.last(), edge, (x, m), out);
                 }
             }

@@ -16,6 +16,7 @@ mod packing;
 mod plan;
 mod pointwise;
 mod product;
+mod steps;
 mod walk;
 
 pub(crate) use plan::Plan;

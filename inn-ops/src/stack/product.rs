@@ -2,7 +2,7 @@
 
 use super::plan::Plan;
 use crate::conv::kernels::Kernels;
-use crate::conv::micro::{Product, Spread};
+use crate::conv::micro::{Finish, Product, Spread};
 use crate::conv::outer::{Outer, Run, Turn};
 use crate::conv::plan::{split, splits};
 use crate::pool;
@@ -139,6 +139,7 @@ fn fill<T: Element>(kernels: &Kernels<T>, to: &mut [T], range: Range<usize>, s: 
             to_row: height,
             pad: false,
             accumulate: false,
+            slopes: None,
         };
         // SAFETY: the slices are as long as the rows and columns reach.
         return unsafe { (kernels.turn)(&turn) };
@@ -146,11 +147,20 @@ fn fill<T: Element>(kernels: &Kernels<T>, to: &mut [T], range: Range<usize>, s: 
     for (k, to) in to.chunks_exact_mut(height).enumerate() {
         let column = &s.from[range.start * s.row + k * s.column..];
         if s.row == 1 {
-            to.copy_from_slice(&column[..height]);
+            copy_short(to, column);
         } else {
             to.iter_mut().zip(column.iter().step_by(s.row)).for_each(|(to, value)| *to = *value);
         }
     }
+}
+
+/// Copies a column of a block: too short for a call.
+fn copy_short<T: Element>(to: &mut [T], from: &[T]) {
+    if let (Some(to), Some(from)) = (to.first_chunk_mut::<8>().filter(|_| from.len() >= 8), from.first_chunk::<8>()) {
+        *to = *from;
+    }
+    let done = if to.len() >= 8 { 8 } else { 0 };
+    to.iter_mut().zip(from).skip(done).for_each(|(to, v)| *to = *v);
 }
 
 impl<T: Element> Packed<'_, T> {
@@ -159,10 +169,12 @@ impl<T: Element> Packed<'_, T> {
         self.rows
     }
 
-    /// `to = A b`, added to a `start`, for the first `vectors` vectors of the rows of `b`. Arrays come with the places of their rows.
+    /// `to = A b`, added to a `start`, for the first `vectors` vectors of the rows of `b`, and what it finishes with. Arrays come with the
+    /// places of their rows.
     ///
     /// # Safety
-    /// `b` and `to` must have as many rows of as many vectors as A has columns and rows, and nothing else may access `to` meanwhile.
+    /// `b` and `to` must have as many rows of as many vectors as A has columns and rows, the arrays of `finish` as many as `to`, and nothing
+    /// else may access those that are written meanwhile.
     pub(super) unsafe fn times(
         &self,
         kernels: &Kernels<T>,
@@ -171,6 +183,7 @@ impl<T: Element> Packed<'_, T> {
         vectors: usize,
         (to, to_row): (*mut T, usize),
         start: Start<T>,
+        finish: Finish<T>,
     ) {
         let blocks = self.rows.div_ceil(kernels.product.len());
         // A tile of `b` stays in the cache while all of A passes; few rows are better served by long tiles.
@@ -194,6 +207,7 @@ impl<T: Element> Packed<'_, T> {
                         to: to.add(range.start * to_row + v * lanes),
                         to_row,
                         accumulate: matches!(start, Start::Output),
+                        finish: finish.from(range.start, v * lanes),
                     };
                     (kernels.product[range.len() - 1])(&product);
                 }
@@ -202,11 +216,19 @@ impl<T: Element> Packed<'_, T> {
     }
 }
 
-/// Turns an array of `rows` rows so that vectors run over the rows: `[group of rows][pixel][row of the group]`, filled up with zeros.
+/// Turns an array of `rows` rows so that vectors run over the rows: `[group of rows][pixel][row of the group]`, filled up with zeros. A
+/// function of two slopes is applied on the way.
 ///
 /// # Safety
 /// `from` must have as many rows of `pixels` elements, and `to` room for as many groups.
-pub(super) unsafe fn turn<T: Element>(kernels: &Kernels<T>, (from, row): (*const T, usize), rows: usize, pixels: usize, to: *mut T) {
+pub(super) unsafe fn turn<T: Element>(
+    kernels: &Kernels<T>,
+    (from, row): (*const T, usize),
+    rows: usize,
+    pixels: usize,
+    to: *mut T,
+    slopes: Option<[T; 2]>,
+) {
     let lanes = kernels.lanes;
     for r in (0..rows).step_by(lanes) {
         // SAFETY: the caller's promise.
@@ -220,6 +242,7 @@ pub(super) unsafe fn turn<T: Element>(kernels: &Kernels<T>, (from, row): (*const
                 to_row: lanes,
                 pad: true,
                 accumulate: false,
+                slopes,
             };
             (kernels.turn)(&turn);
         }

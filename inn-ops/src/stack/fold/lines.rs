@@ -208,6 +208,8 @@ pub(crate) struct Turn<T> {
     pub(crate) to: *mut T,
     /// Distance of the arrays.
     pub(crate) apart: usize,
+    /// Slopes at 0 and above, and below 0, of a function to apply first.
+    pub(crate) slopes: Option<[T; 2]>,
 }
 
 /// Turns and folds.
@@ -216,6 +218,21 @@ pub(crate) struct Turn<T> {
 /// The CPU must support `L`, and all elements that [`Turn`] describes must be valid.
 #[inline(always)]
 pub(crate) unsafe fn turn<L: Lanes, S: Scheme>(p: &Turn<L::Elem>) {
+    // SAFETY: as for this function.
+    unsafe {
+        if let Some([above, below]) = p.slopes {
+            let (above, below) = (L::splat(above), L::splat(below));
+            turn_applied::<L, S>(p, |v: L| v.scaled(v, above, below));
+        } else {
+            turn_applied::<L, S>(p, |v: L| v);
+        }
+    }
+}
+
+/// # Safety
+/// As [`turn`].
+#[inline(always)]
+unsafe fn turn_applied<L: Lanes, S: Scheme>(p: &Turn<L::Elem>, apply: impl Fn(L) -> L + Copy) {
     for r in (0..p.rows).step_by(L::N) {
         let rows = (p.rows - r).min(L::N);
         for c in (0..p.columns).step_by(L::N) {
@@ -227,13 +244,19 @@ pub(crate) unsafe fn turn<L: Lanes, S: Scheme>(p: &Turn<L::Elem>) {
                 let mut places = [0; MOST_TILE];
                 for k in 0..S::TILE {
                     places[k] = p.apart * if k == S::TILE - 1 { S::PARTS - 1 } else { k };
-                    let mut v = [L::zero(); MAX_LANES];
-                    for i in 0..L::N {
-                        if i < rows {
-                            v[i] = L::load(from.add(k * p.columns + i * p.row));
+                    let from = from.add(k * p.columns);
+                    let v = if rows == L::N {
+                        L::columns(from, p.row, apply)
+                    } else {
+                        let mut v = [L::zero(); MAX_LANES];
+                        for i in 0..L::N {
+                            if i < rows {
+                                v[i] = apply(L::load(from.add(i * p.row)));
+                            }
                         }
-                    }
-                    transpose(&mut v);
+                        transpose(&mut v);
+                        v
+                    };
                     for j in 0..L::N {
                         v[j].store(to.add(places[k] + j * L::N));
                     }
