@@ -319,6 +319,45 @@ pub trait Backend: Clone + Send + Sync + 'static {
         let _ = (stack, state, cotangent, gx, weights);
         Err(Error::backend(self.name(), "expected a backend that takes a fused stack"))
     }
+
+    /// An offer, taken where [`takes`](Self::takes) says so of a [`Primitive::Stack`] with [`StackPass::Couple`](crate::stack::StackPass::Couple):
+    /// a coupling in one pass. `state` binds two disjoint windows, that which the stack reads as its first input and that which changes.
+    /// The kernel reads the groups of the stack's output, each with the channels of the second window, updates that window, and may have a sample
+    /// sum, which is added to `logdet`, (B, 1).
+    ///
+    /// # Errors
+    /// As [`stack`](Self::stack), and a kernel of other operands.
+    fn couple<A: Pointwise, K: Kernel>(
+        &self,
+        stack: &Stack<'_, Self, A>,
+        kernel: &K,
+        state: &mut Update<'_, Self>,
+        logdet: &mut ViewMut<'_, Self>,
+    ) -> Result<()> {
+        let _ = (stack, kernel, state, logdet);
+        Err(Error::backend(self.name(), "expected a backend that takes a fused coupling"))
+    }
+
+    /// The way back of a coupling in one pass, for [`StackPass::CouplePull`](crate::stack::StackPass::CouplePull): the stack, a kernel, and the adjoint
+    /// of the stack. The kernel reads `gl`, (B, 1), and updates the second window of the `state`, that of its `cotangent`, and the groups of the
+    /// stack's output, which it turns into their cotangent; that goes back to the first window of `cotangent`, which is added to, to `gx`, the cotangents
+    /// of the other inputs, and to those of the `weights`.
+    ///
+    /// # Errors
+    /// As [`couple`](Self::couple).
+    fn couple_pull<A: Pointwise, K: Kernel>(
+        &self,
+        stack: &Stack<'_, Self, A>,
+        kernel: &K,
+        gl: View<'_, Self>,
+        state: &mut Update<'_, Self>,
+        cotangent: &mut Update<'_, Self>,
+        gx: &mut [ViewMut<'_, Self>],
+        weights: &mut Update<'_, Self>,
+    ) -> Result<()> {
+        let _ = (stack, kernel, gl, state, cotangent, gx, weights);
+        Err(Error::backend(self.name(), "expected a backend that takes a fused coupling"))
+    }
 }
 
 /// A backend whose buffers lie in the host's memory, so that arrays move in and out without a copy.

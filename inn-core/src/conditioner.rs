@@ -2,6 +2,7 @@
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::kernel::Kernel;
 use crate::layer::{Facts, Gradients, Inputs};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -62,6 +63,33 @@ pub trait Conditioner: Send + Sync {
     ) -> Result<()> {
         let _ = (state, cotangent, grads);
         Err(Error::backend(at.backend().name(), "expected a conditioner that adds in place"))
+    }
+
+    /// All of a coupling in one pass, where the backend takes it up ([`Backend::couple`]): `state` binds x and what changes, and `kernel` reads the
+    /// groups of the output. Whether it was taken.
+    fn couple<B: Backend, K: Kernel>(
+        &self,
+        at: &Inputs<'_, B>,
+        kernel: &K,
+        state: &mut Update<'_, B>,
+        logdet: &mut ViewMut<'_, B>,
+    ) -> Result<bool> {
+        let _ = (at, kernel, state, logdet);
+        Ok(false)
+    }
+
+    /// The same for its way back ([`Backend::couple_pull`]): `cotangent` binds the cotangent of x, which is added to, and that of what changed.
+    fn couple_pull<B: Backend, K: Kernel>(
+        &self,
+        at: &Inputs<'_, B>,
+        kernel: &K,
+        gl: View<'_, B>,
+        state: &mut Update<'_, B>,
+        cotangent: &mut Update<'_, B>,
+        grads: &mut Gradients<'_, B>,
+    ) -> Result<bool> {
+        let _ = (at, kernel, gl, state, cotangent, grads);
+        Ok(false)
     }
 
     /// The adjoint of the Jacobian at x: `gx += (∂N/∂x)ᵀ gout`, and the same into `grads` for parameters and conditions. `gout` may be
@@ -126,6 +154,26 @@ impl<N: Conditioner> Conditioner for Box<N> {
         grads: &mut Gradients<'_, B>,
     ) -> Result<()> {
         (**self).add_and_vjp(at, state, cotangent, grads)
+    }
+    fn couple<B: Backend, K: Kernel>(
+        &self,
+        at: &Inputs<'_, B>,
+        kernel: &K,
+        state: &mut Update<'_, B>,
+        logdet: &mut ViewMut<'_, B>,
+    ) -> Result<bool> {
+        (**self).couple(at, kernel, state, logdet)
+    }
+    fn couple_pull<B: Backend, K: Kernel>(
+        &self,
+        at: &Inputs<'_, B>,
+        kernel: &K,
+        gl: View<'_, B>,
+        state: &mut Update<'_, B>,
+        cotangent: &mut Update<'_, B>,
+        grads: &mut Gradients<'_, B>,
+    ) -> Result<bool> {
+        (**self).couple_pull(at, kernel, gl, state, cotangent, grads)
     }
     fn vjp<B: Backend>(
         &self,

@@ -78,7 +78,11 @@ pub fn peak_bytes<L: Invertible, B: Backend>(
 pub struct Scratch {
     /// A buffer that comes and goes as those of [`Backend::alloc`] do.
     pub buffer: usize,
-    /// What stays with the backend's threads for later calls.
+    /// What stays with the caller's thread, for later calls.
+    pub caller: usize,
+    /// What stays with each of the backend's threads that takes part, besides.
+    pub each: usize,
+    /// How many take part, the caller's first.
     pub threads: usize,
 }
 
@@ -139,7 +143,7 @@ fn plan_gradient<L: Invertible, B: Backend>(
     let meter = plan.meter();
     let (used, most) = (meter.used, meter.shelf.most());
     let workspace = used - parameters - gradients - state;
-    Ok(Memory { parameters, gradients, state, workspace, spare: most - used, threads: meter.threads })
+    Ok(Memory { parameters, gradients, state, workspace, spare: most - used, threads: meter.threads() })
 }
 
 /// The bytes of one map (a forward or inverse pass) at its peak, parameters included: what sampling needs.
@@ -160,7 +164,7 @@ pub fn map_bytes<L: Invertible, B: Backend>(
     let conditions = conditions.iter().map(|&shape| Tensor::scratch(&plan, shape)).collect::<Result<Vec<_>>>()?;
     Call::new(layer, &theta, Given::conditions(&conditions)).map(dir, x)?;
     let meter = plan.meter();
-    Ok(meter.shelf.most() + meter.threads)
+    Ok(meter.shelf.most() + meter.threads())
 }
 
 /// An operator that does nothing, between shapes.
@@ -189,8 +193,14 @@ struct Meter {
     shelf: Shelf<usize>,
     /// The most that the tensors took at one time.
     used: usize,
-    /// What the backend's threads hold.
-    threads: usize,
+    /// What each of the backend's threads holds: its larger buffer, and the one that it holds at the same time.
+    threads: Vec<[usize; 2]>,
+}
+
+impl Meter {
+    fn threads(&self) -> usize {
+        self.threads.as_flattened().iter().sum()
+    }
 }
 
 /// A backend without storage.
@@ -244,9 +254,14 @@ impl<B: Backend> Plan<B> {
     }
 
     fn note(&self, primitive: Primitive) {
-        let Scratch { buffer, threads } = self.inner.scratch(&primitive);
+        let Scratch { buffer, caller, each, threads } = self.inner.scratch(&primitive);
         let mut meter = self.meter();
-        meter.threads = meter.threads.max(threads);
+        let known = meter.threads.len().max(threads);
+        meter.threads.resize(known, [0; 2]);
+        for (i, [large, small]) in meter.threads[..threads].iter_mut().enumerate() {
+            let own = if i == 0 { caller } else { 0 };
+            (*large, *small) = (each.max(own).max(*large), each.min(own).max(*small));
+        }
         let buffer = meter.shelf.take(buffer, drop).unwrap_or(buffer);
         if self.inner.reuses() {
             meter.shelf.give(buffer);
@@ -379,6 +394,31 @@ impl<B: Backend> Backend for Plan<B> {
         _: &mut Update<'_, Self>,
     ) -> Result<()> {
         self.note(in_place(stack, state, StackPass::Both)?);
+        Ok(())
+    }
+
+    fn couple<A: Pointwise, K: Kernel>(
+        &self,
+        stack: &Stack<'_, Self, A>,
+        _: &K,
+        state: &mut Update<'_, Self>,
+        _: &mut ViewMut<'_, Self>,
+    ) -> Result<()> {
+        self.note(in_place(stack, state, StackPass::Couple)?);
+        Ok(())
+    }
+
+    fn couple_pull<A: Pointwise, K: Kernel>(
+        &self,
+        stack: &Stack<'_, Self, A>,
+        _: &K,
+        _: View<'_, Self>,
+        state: &mut Update<'_, Self>,
+        _: &mut Update<'_, Self>,
+        _: &mut [ViewMut<'_, Self>],
+        _: &mut Update<'_, Self>,
+    ) -> Result<()> {
+        self.note(in_place(stack, state, StackPass::CouplePull)?);
         Ok(())
     }
 }

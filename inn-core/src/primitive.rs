@@ -93,7 +93,7 @@ impl Primitive {
             Self::Conv { kind: ConvKind::Weight, .. } => "conv_weight".into(),
             Self::Squeeze { .. } => "squeeze".into(),
             Self::Reflect { .. } => "reflect".into(),
-            Self::Stack { pass: StackPass::Adjoint | StackPass::Both, .. } => "stack_vjp".into(),
+            Self::Stack { pass: StackPass::Adjoint | StackPass::Both | StackPass::CouplePull, .. } => "stack_vjp".into(),
             Self::Stack { .. } => "stack".into(),
             Self::Alloc { .. } => "alloc".into(),
             Self::Upload { .. } => "upload".into(),
@@ -152,8 +152,8 @@ impl Primitive {
 /// How often a pass multiplies by the weights.
 fn passes(pass: StackPass) -> usize {
     match pass {
-        StackPass::Map | StackPass::Keep => 1,
+        StackPass::Map | StackPass::Keep | StackPass::Couple => 1,
         StackPass::Adjoint => 2,
-        StackPass::Both => 3,
+        StackPass::Both | StackPass::CouplePull => 3,
     }
 }

@@ -106,6 +106,10 @@ pub enum StackPass {
     Adjoint,
     /// The map once more together with its adjoint, keeping nothing.
     Both,
+    /// The map, whose output goes to a kernel ([`Backend::couple`]).
+    Couple,
+    /// The way back of that ([`Backend::couple_pull`]).
+    CouplePull,
 }
 
 /// The shapes of a [`Stack`].

@@ -313,6 +313,38 @@ impl<B: Backend> Backend for Traced<B> {
             self.record(primitive, || self.inner.stack_pull(stack, &mut state, &mut cotangent, &mut gx, &mut weights))
         })
     }
+
+    fn couple<A: Pointwise, K: Kernel>(
+        &self,
+        stack: &Stack<'_, Self, A>,
+        kernel: &K,
+        state: &mut Update<'_, Self>,
+        logdet: &mut ViewMut<'_, Self>,
+    ) -> Result<()> {
+        let primitive = in_place(stack, state, StackPass::Couple)?;
+        with_inner(stack, |stack| {
+            self.record(primitive, || self.inner.couple(stack, kernel, &mut inner_update(state), &mut inner_mut(logdet)?))
+        })
+    }
+
+    fn couple_pull<A: Pointwise, K: Kernel>(
+        &self,
+        stack: &Stack<'_, Self, A>,
+        kernel: &K,
+        gl: View<'_, Self>,
+        state: &mut Update<'_, Self>,
+        cotangent: &mut Update<'_, Self>,
+        gx: &mut [ViewMut<'_, Self>],
+        weights: &mut Update<'_, Self>,
+    ) -> Result<()> {
+        let primitive = in_place(stack, state, StackPass::CouplePull)?;
+        let mut gx = gx.iter_mut().map(inner_mut).collect::<Result<Vec<_>>>()?;
+        let (mut state, mut cotangent, mut weights) = (inner_update(state), inner_update(cotangent), inner_update(weights));
+        with_inner(stack, |stack| {
+            let gl = inner_view(&gl)?;
+            self.record(primitive, || self.inner.couple_pull(stack, kernel, gl, &mut state, &mut cotangent, &mut gx, &mut weights))
+        })
+    }
 }
 
 impl<B: HostBackend> HostBackend for Traced<B> {

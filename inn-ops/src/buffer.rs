@@ -1,5 +1,6 @@
 //! Buffers of the CPU backend and the pool that they return to.
 
+use crate::conv::scratch;
 use inn_core::Element;
 use inn_core::shelf::{LARGE, Shelf, Stored};
 use memmap2::MmapMut;
@@ -147,6 +148,8 @@ pub struct Footprint {
     pub most: usize,
     /// The same of buffers that are too small for pages of their own; no allocator sees the others.
     pub small: usize,
+    /// Pages of working memory that threads hold now, whatever the backend they work for; no allocator sees these either.
+    pub threads: usize,
 }
 
 impl<T> Default for Pool<T> {
@@ -194,7 +197,14 @@ impl<T: Element> Pool<T> {
 
     pub(crate) fn footprint(&self) -> Footprint {
         let State { shelf, small, .. } = &*self.state();
-        Footprint { alive: shelf.used(), pooled: shelf.kept(), peak: shelf.peak(), most: shelf.most(), small: *small }
+        Footprint {
+            alive: shelf.used(),
+            pooled: shelf.kept(),
+            peak: shelf.peak(),
+            most: shelf.most(),
+            small: *small,
+            threads: scratch::pages(),
+        }
     }
 }
 
@@ -213,6 +223,11 @@ impl<T: Element> State<T> {
 mod tests {
     use super::*;
 
+    /// Without what other tests' threads hold.
+    fn buffers<T: Element>(pool: &Pool<T>) -> Footprint {
+        Footprint { threads: 0, ..pool.footprint() }
+    }
+
     #[test]
     fn reuses_the_exact_length_and_stays_below_the_peak() {
         let pool = Arc::new(Pool::<f64>::default());
@@ -220,29 +235,29 @@ mod tests {
         assert!(a.as_slice().iter().all(|&v| v == 0.0));
         let at = a.as_slice().as_ptr();
         drop(a);
-        assert_eq!(pool.footprint(), Footprint { alive: 160, pooled: 80, peak: 240, most: 240, small: 240 });
+        assert_eq!(buffers(&pool), Footprint { threads: 0, alive: 160, pooled: 80, peak: 240, most: 240, small: 240 });
         let a = pool.alloc(10).unwrap();
         assert_eq!(a.as_slice().as_ptr(), at);
         drop((a, b));
-        assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 240, peak: 240, most: 240, small: 240 });
+        assert_eq!(buffers(&pool), Footprint { threads: 0, alive: 0, pooled: 240, peak: 240, most: 240, small: 240 });
         // 320 bytes may be held, the peak and half of the largest buffer that came back: 40 have to go, for which that of 10 elements is enough.
         let c = pool.alloc(15).unwrap();
-        assert_eq!(pool.footprint(), Footprint { alive: 120, pooled: 160, peak: 240, most: 280, small: 280 });
+        assert_eq!(buffers(&pool), Footprint { threads: 0, alive: 120, pooled: 160, peak: 240, most: 280, small: 280 });
         drop(c);
         pool.trim();
-        assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 0, peak: 240, most: 280, small: 280 });
+        assert_eq!(buffers(&pool), Footprint { threads: 0, alive: 0, pooled: 0, peak: 240, most: 280, small: 280 });
     }
 
     #[test]
     fn buffers_of_the_host_are_counted_but_not_kept() {
         let pool = Arc::new(Pool::<f32>::default());
         let adopted = pool.adopt(vec![1.0; 8]);
-        assert_eq!(pool.footprint(), Footprint { alive: 32, pooled: 0, peak: 32, most: 32, small: 32 });
+        assert_eq!(buffers(&pool), Footprint { threads: 0, alive: 32, pooled: 0, peak: 32, most: 32, small: 32 });
         drop(adopted);
-        assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 0, peak: 32, most: 32, small: 32 });
+        assert_eq!(buffers(&pool), Footprint { threads: 0, alive: 0, pooled: 0, peak: 32, most: 32, small: 32 });
         let buffer = pool.alloc(4).unwrap();
         assert_eq!(buffer.into_vec().len(), 4);
-        assert_eq!(pool.footprint(), Footprint { alive: 0, pooled: 0, peak: 32, most: 32, small: 32 });
+        assert_eq!(buffers(&pool), Footprint { threads: 0, alive: 0, pooled: 0, peak: 32, most: 32, small: 32 });
     }
 
     #[test]

@@ -209,7 +209,7 @@ impl<T: CpuElement> Backend for Cpu<T> {
     fn takes(&self, primitive: &Primitive) -> bool {
         match primitive {
             Primitive::Reflect { .. } => true,
-            Primitive::Stack { shape, .. } => stack::takes::<T>(shape),
+            Primitive::Stack { pass, shape } => stack::takes::<T>(*pass, shape),
             _ => false,
         }
     }
@@ -254,6 +254,29 @@ impl<T: CpuElement> Backend for Cpu<T> {
         stack::pull(self, stack, state, cotangent, gx, weights)
     }
 
+    fn couple<A: Pointwise, K: Kernel>(
+        &self,
+        stack: &Stack<'_, Self, A>,
+        kernel: &K,
+        state: &mut Update<'_, Self>,
+        logdet: &mut ViewMut<'_, Self>,
+    ) -> Result<()> {
+        stack::couple(self, stack, kernel, state, logdet)
+    }
+
+    fn couple_pull<A: Pointwise, K: Kernel>(
+        &self,
+        stack: &Stack<'_, Self, A>,
+        kernel: &K,
+        gl: View<'_, Self>,
+        state: &mut Update<'_, Self>,
+        cotangent: &mut Update<'_, Self>,
+        gx: &mut [ViewMut<'_, Self>],
+        weights: &mut Update<'_, Self>,
+    ) -> Result<()> {
+        stack::couple_pull(self, stack, kernel, &gl, (state, cotangent), gx, weights)
+    }
+
     fn reflect(&self, dir: Direction, v: View<'_, Self>, x: &mut ViewMut<'_, Self>) -> Result<bool> {
         let window = x.window();
         reflect::reflect(dir, v.buffer().as_slice(), v.window(), x.buffer_mut().as_mut_slice(), window)?;
@@ -271,11 +294,13 @@ impl<T: CpuElement> Backend for Cpu<T> {
                     ConvKind::Weight => Op::WeightGradient,
                 };
                 let geometry = geometry(conv, window(x), window(w), window(y));
-                Scratch { buffer: 0, threads: geometry.map_or(0, |g| conv::scratch_bytes::<T>(&g, op, threads)) }
+                let conv::scratch::Scratch { shared, each, alone } =
+                    geometry.map_or(conv::scratch::Scratch::NONE, |g| conv::scratch_of::<T>(&g, op));
+                Scratch { buffer: 0, caller: shared, each, threads: if alone { 1 } else { threads } }
             }
             Primitive::Stack { pass, ref shape } => stack::scratch::<T>(pass, shape, threads),
             Primitive::Squeeze { squeeze, dir, x } => {
-                Scratch { buffer: 0, threads: squeeze::scratch_bytes(squeeze, dir, x, size_of::<T>()) }
+                Scratch { buffer: 0, caller: 0, each: squeeze::scratch_bytes(squeeze, dir, x, size_of::<T>()), threads: 1 }
             }
             _ => Scratch::default(),
         }

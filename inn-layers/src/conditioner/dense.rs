@@ -1,11 +1,12 @@
 //! Fully connected conditioner.
 
-use super::Ports;
 use super::convolution::{BiasActivate, Convolution, SumChannels, activated, add_bias, pull_activation};
+use super::{Ports, offer};
 use inn_core::stack::{Affine, Last, Stack, StackPass};
 use inn_core::view::MAX_WINDOWS;
 use inn_core::{
-    Backend, Conditioner, Conv, Error, Facts, Gradients, Init, Inputs, Param, Result, Saved, Scope, Shape, Tensor, View, ViewMut, Write,
+    Backend, Conditioner, Conv, Error, Facts, Gradients, Init, Inputs, Kernel, Param, Result, Saved, Scope, Shape, Tensor, Update, View,
+    ViewMut, Write,
 };
 use inn_ops::Activation;
 
@@ -121,12 +122,18 @@ impl<B: Backend> Parts<'_, B> {
 impl DenseNet {
     /// The net as an offer, where it has the form of one that the backend takes: hidden layers of one width, a linear head.
     fn parts<'a, B: Backend>(&self, at: &Inputs<'a, B>, x: View<'a, B>, pass: StackPass) -> Result<Option<Parts<'a, B>>> {
+        let Some(parts) = self.parts_of(at, vec![x])? else { return Ok(None) };
+        let taken = at.backend().takes(&parts.stack().primitive(pass)?);
+        Ok(taken.then_some(parts))
+    }
+
+    /// The operands, for some of the inputs; the condition is added to them.
+    fn parts_of<'a, B: Backend>(&self, at: &Inputs<'a, B>, mut inputs: Vec<View<'a, B>>) -> Result<Option<Parts<'a, B>>> {
         let hidden = &self.widths[1..self.widths.len() - 1];
         let alike = hidden.first().is_some_and(|first| hidden.iter().all(|width| width == first));
         if !alike || self.activated_head || self.pixels.is_some() || 2 * self.layers.len() > MAX_WINDOWS {
             return Ok(None);
         }
-        let mut inputs = vec![x];
         if let Some((index, _)) = self.ports.condition {
             inputs.push(at.condition(index)?);
         }
@@ -134,9 +141,11 @@ impl DenseNet {
         for (layer, bias) in &self.layers {
             layers.push(Affine { weight: at.param(layer.weight())?, bias: at.param(*bias)? });
         }
-        let parts = Parts { inputs, layers, activation: self.activation };
-        let taken = at.backend().takes(&parts.stack().primitive(pass)?);
-        Ok(taken.then_some(parts))
+        Ok(Some(Parts { inputs, layers, activation: self.activation }))
+    }
+
+    fn weights(&self) -> Vec<Param> {
+        self.layers.iter().flat_map(|(layer, bias)| [layer.weight(), *bias]).collect()
     }
 }
 
@@ -211,6 +220,37 @@ impl Conditioner for DenseNet {
         Ok(Saved(saved))
     }
 
+    fn couple<B: Backend, K: Kernel>(
+        &self,
+        at: &Inputs<'_, B>,
+        kernel: &K,
+        state: &mut Update<'_, B>,
+        logdet: &mut ViewMut<'_, B>,
+    ) -> Result<bool> {
+        match self.parts_of(at, Vec::new())? {
+            Some(parts) => offer::couple(&parts.stack(), at, kernel, state, logdet),
+            None => Ok(false),
+        }
+    }
+
+    fn couple_pull<B: Backend, K: Kernel>(
+        &self,
+        at: &Inputs<'_, B>,
+        kernel: &K,
+        gl: View<'_, B>,
+        state: &mut Update<'_, B>,
+        cotangent: &mut Update<'_, B>,
+        grads: &mut Gradients<'_, B>,
+    ) -> Result<bool> {
+        match self.parts_of(at, Vec::new())? {
+            Some(parts) => {
+                let offered = (&parts.stack(), self.ports, &self.weights()[..]);
+                offer::couple_pull(offered, at, kernel, gl, (state, cotangent), grads)
+            }
+            None => Ok(false),
+        }
+    }
+
     fn vjp<B: Backend>(
         &self,
         at: &Inputs<'_, B>,
@@ -229,8 +269,7 @@ impl Conditioner for DenseNet {
             if let Some((index, _)) = self.ports.condition {
                 gx.push(Gradients::<B>::of_condition(conditions, index, at.samples.clone())?);
             }
-            let weights: Vec<Param> = self.layers.iter().flat_map(|(layer, bias)| [layer.weight(), *bias]).collect();
-            return backend.stack_vjp(&parts.stack(), kept.buffer(), gout.view(), &mut gx, &mut theta.update(&weights)?);
+            return backend.stack_vjp(&parts.stack(), kept.buffer(), gout.view(), &mut gx, &mut theta.update(&self.weights())?);
         }
         let x = x.reshape(self.seen(x.shape()))?;
         let mut gx = gx.reborrow();

@@ -3,6 +3,7 @@
 mod conditional_residual;
 mod convolution;
 mod dense;
+mod offer;
 mod residual_block;
 mod resnet;
 mod symmetric;
@@ -13,7 +14,7 @@ pub use residual_block::{Head, ResidualBlock, ResidualConfig};
 pub use resnet::{ResNet, ResNetConfig, ResNetEnds};
 pub use symmetric::{SymmetricBlock, SymmetricConfig};
 
-use inn_core::{Backend, Conditioner, Facts, Gradients, Inputs, Result, Saved, Scope, Shape, Update, View, ViewMut};
+use inn_core::{Backend, Conditioner, Facts, Gradients, Inputs, Kernel, Result, Saved, Scope, Shape, Update, View, ViewMut};
 
 /// What a conditioner is built for: the channels on both of its sides, and what else it reads.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -121,6 +122,26 @@ impl Conditioner for Net {
         grads: &mut Gradients<'_, B>,
     ) -> Result<()> {
         each!(self, net => net.add_and_vjp(at, state, cotangent, grads))
+    }
+    fn couple<B: Backend, K: Kernel>(
+        &self,
+        at: &Inputs<'_, B>,
+        kernel: &K,
+        state: &mut Update<'_, B>,
+        logdet: &mut ViewMut<'_, B>,
+    ) -> Result<bool> {
+        each!(self, net => net.couple(at, kernel, state, logdet))
+    }
+    fn couple_pull<B: Backend, K: Kernel>(
+        &self,
+        at: &Inputs<'_, B>,
+        kernel: &K,
+        gl: View<'_, B>,
+        state: &mut Update<'_, B>,
+        cotangent: &mut Update<'_, B>,
+        grads: &mut Gradients<'_, B>,
+    ) -> Result<bool> {
+        each!(self, net => net.couple_pull(at, kernel, gl, state, cotangent, grads))
     }
     fn vjp<B: Backend>(
         &self,

@@ -1,12 +1,12 @@
 //! The residual block of i-RIM and Glow couplings.
 
-use super::Ports;
 use super::convolution::{BiasActivate, Convolution, activate_into, activated, pull_activation};
+use super::{Ports, offer};
 use inn_core::kernel::UNIFORMS;
 use inn_core::stack::{Affine, Last, Stack, StackPass};
 use inn_core::{
-    Backend, Conditioner, Conv, Error, Facts, Gradients, Init, Inputs, Kernel, Param, Result, Saved, Scalar, Scope, Shape, Tensor, View,
-    ViewMut, Write,
+    Backend, Conditioner, Conv, Error, Facts, Gradients, Init, Inputs, Kernel, Param, Result, Saved, Scalar, Scope, Shape, Tensor, Update,
+    View, ViewMut, Write,
 };
 use inn_ops::{Activation, pointwise};
 
@@ -155,12 +155,16 @@ impl ResidualBlock {
 
     /// The block as an offer, where it has the form of one.
     fn parts<'a, B: Backend>(&self, at: &Inputs<'a, B>, x: View<'a, B>) -> Result<Option<Parts<'a, B>>> {
+        self.parts_of(at, vec![x])
+    }
+
+    /// The same for some of the inputs; the condition is added to them.
+    fn parts_of<'a, B: Backend>(&self, at: &Inputs<'a, B>, mut inputs: Vec<View<'a, B>>) -> Result<Option<Parts<'a, B>>> {
         let (conv, middle) = (self.first.conv(), at.param(self.middle.weight())?);
         if conv.stride != 1 || middle.shape().pixels() != 1 {
             return Ok(None);
         }
         let affine = |weight, bias| -> Result<_> { Ok(Affine { weight: at.param(weight)?, bias: at.param(bias)? }) };
-        let mut inputs = vec![x];
         if let Some((index, _)) = self.ports.condition {
             inputs.push(at.condition(index)?);
         }
@@ -172,6 +176,15 @@ impl ResidualBlock {
             padding: conv.padding,
             activation: self.activation,
         }))
+    }
+
+    /// The block within a state, where it has the form of an offer.
+    fn parts_within<'a, B: Backend>(&self, at: &Inputs<'a, B>) -> Result<Option<Parts<'a, B>>> {
+        if self.head == Head::Linear { self.parts_of(at, Vec::new()) } else { Ok(None) }
+    }
+
+    fn weights(&self) -> [Param; 5] {
+        [self.first.weight(), self.bias1, self.middle.weight(), self.bias2, self.last.weight()]
     }
 
     /// out = head(Y3).
@@ -276,6 +289,37 @@ impl Conditioner for ResidualBlock {
         Ok(Saved(saved))
     }
 
+    fn couple<B: Backend, K: Kernel>(
+        &self,
+        at: &Inputs<'_, B>,
+        kernel: &K,
+        state: &mut Update<'_, B>,
+        logdet: &mut ViewMut<'_, B>,
+    ) -> Result<bool> {
+        match self.parts_within(at)? {
+            Some(parts) => offer::couple(&parts.stack(), at, kernel, state, logdet),
+            None => Ok(false),
+        }
+    }
+
+    fn couple_pull<B: Backend, K: Kernel>(
+        &self,
+        at: &Inputs<'_, B>,
+        kernel: &K,
+        gl: View<'_, B>,
+        state: &mut Update<'_, B>,
+        cotangent: &mut Update<'_, B>,
+        grads: &mut Gradients<'_, B>,
+    ) -> Result<bool> {
+        match self.parts_within(at)? {
+            Some(parts) => {
+                let offered = (&parts.stack(), self.ports, &self.weights()[..]);
+                offer::couple_pull(offered, at, kernel, gl, (state, cotangent), grads)
+            }
+            None => Ok(false),
+        }
+    }
+
     fn vjp<B: Backend>(
         &self,
         at: &Inputs<'_, B>,
@@ -299,7 +343,7 @@ impl Conditioner for ResidualBlock {
             if let Some((index, _)) = self.ports.condition {
                 gx.push(Gradients::<B>::of_condition(conditions, index, at.samples.clone())?);
             }
-            let mut weights = theta.update(&[self.first.weight(), self.bias1, self.middle.weight(), self.bias2, self.last.weight()])?;
+            let mut weights = theta.update(&self.weights())?;
             return backend.stack_vjp(&parts.stack(), kept.buffer(), gy3, &mut gx, &mut weights);
         }
         let (Some(y1), Some(y2)) = (saved.next(), saved.next()) else { return Err(unsaved(backend)) };

@@ -63,7 +63,7 @@ impl<N: Conditioner, F: Transform> Coupling<N, F> {
     fn add<B: Backend>(&self, (a, s): (f64, f64), at: &Inputs<'_, B>, x: &mut ViewMut<'_, B>) -> Result<()> {
         let backend = at.backend();
         scale(backend, s * a, &mut x.channels(self.moved.clone()))?;
-        self.conditioner.add_to(at, &mut x.update_channels(&[self.kept.clone(), self.moved.clone()]))?;
+        self.conditioner.add_to(at, &mut x.update_channels(&self.lanes()))?;
         scale(backend, s, &mut x.channels(self.moved.clone()))
     }
 
@@ -77,12 +77,17 @@ impl<N: Conditioner, F: Transform> Coupling<N, F> {
         grads: &mut Gradients<'_, B>,
     ) -> Result<()> {
         let backend = at.backend();
-        let (moved, lanes) = (self.moved.clone(), [self.kept.clone(), self.moved.clone()]);
+        let (moved, lanes) = (self.moved.clone(), self.lanes());
         scale(backend, s_back * a_back, &mut y.channels(moved.clone()))?;
         scale(backend, s, &mut gy.channels(moved.clone()))?;
         self.conditioner.add_and_vjp(at, &mut y.update_channels(&lanes), &mut gy.update_channels(&lanes), grads)?;
         scale(backend, s_back, &mut y.channels(moved.clone()))?;
         scale(backend, s * a, &mut gy.channels(moved))
+    }
+
+    /// The channels that are read and those that change.
+    fn lanes(&self) -> [Range<usize>; 2] {
+        [self.kept.clone(), self.moved.clone()]
     }
 
     fn coefficients<B: Backend>(&self, backend: &B, tile: Shape) -> Result<Tensor<B>> {
@@ -115,13 +120,17 @@ impl<N: Conditioner, F: Transform> Invertible for Coupling<N, F> {
         if let Some(sum) = self.sum(dir, at, x.shape())? {
             return self.add(sum, at, x);
         }
+        let kernel = Map { dir, transform: self.transform };
+        if self.conditioner.couple(at, &kernel, &mut x.update_channels(&self.lanes()), logdet)? {
+            return Ok(());
+        }
         for tile in self.tiles(at, x.view(), false)? {
             let mut x = x.samples(tile.clone());
             let mut out = self.coefficients(backend, x.shape())?;
             self.conditioner.evaluate(&at.tile(tile.clone()), x.view().channels(self.kept.clone()), &mut out.view_mut())?;
             let coefficients: Vec<_> = (0..F::OUTPUTS).map(|i| out.view().channels(self.group(i))).collect();
             let mut moved = x.channels(self.moved.clone());
-            let (domain, kernel) = (moved.shape(), Map { dir, transform: self.transform });
+            let domain = moved.shape();
             let mut logdet = logdet.samples(tile);
             let mut sums = [logdet.update()];
             let sums = if F::HAS_LOGDET { &mut sums[..] } else { &mut [] };
@@ -143,6 +152,10 @@ impl<N: Conditioner, F: Transform> Invertible for Coupling<N, F> {
         if let (Some(sum), Some(back)) = (self.sum(dir, at, y.shape())?, F::sum(dir.flip())) {
             return self.add_back([sum, back], at, y, gy, grads);
         }
+        let (kernel, lanes) = (Pull { dir, transform: self.transform }, self.lanes());
+        if self.conditioner.couple_pull(at, &kernel, gl, &mut y.update_channels(&lanes), &mut gy.update_channels(&lanes), grads)? {
+            return Ok(());
+        }
         for tile in self.tiles(at, y.view(), true)? {
             let at = at.tile(tile.clone());
             let (mut y, mut gy) = (y.samples(tile.clone()), gy.samples(tile.clone()));
@@ -155,7 +168,6 @@ impl<N: Conditioner, F: Transform> Invertible for Coupling<N, F> {
                 let groups: Vec<_> = (0..F::OUTPUTS).map(|i| window.channels(self.group(i))).collect();
                 let out = Update::new(out.buffer_mut(), Access::ReadWrite, &groups);
                 let read = [gl.samples(tile).over_channels(domain)];
-                let kernel = Pull { dir, transform: self.transform };
                 backend.zip(&kernel, domain, &read, &mut [moved.update(), cotangent.update(), out], &mut [], &mut [])?;
             }
             let kept = self.kept.clone();

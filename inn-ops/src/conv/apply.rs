@@ -6,7 +6,7 @@ use super::index::{Index, Taps, index_bytes, with_index};
 use super::kernels::{Dispatch, Kernels};
 use super::micro::Panel;
 use super::plan::{Piece, Plan, SLACK, split};
-use super::scratch::{Shared, with_buffer};
+use super::scratch::{Scratch, Shared, with_buffer};
 use super::{Planes, PlanesMut};
 use crate::pool;
 use crate::simd::Level;
@@ -281,10 +281,11 @@ pub(super) fn apply<T: Dispatch>(
     });
 }
 
-/// Upper bound on the scratch memory of [`apply`].
-pub(super) fn scratch_bytes(g: &Geometry, adjoint: bool, (max_rows, lanes): (usize, usize), bytes: usize, threads: usize) -> usize {
+/// Upper bounds on the scratch memory of [`apply`].
+pub(super) fn scratch(g: &Geometry, adjoint: bool, (max_rows, lanes): (usize, usize), bytes: usize) -> Scratch {
     let apply = Apply::new(g, adjoint, max_rows, bytes);
     let shared = apply.rows * apply.channels * g.taps() * bytes + 64;
     let planes = apply.plane_elements() * bytes + 64;
-    shared + threads * (planes + index_bytes(apply.plan.lines, apply.plan.channel_len, lanes, apply.chunk * g.taps()))
+    let index = index_bytes(apply.plan.lines, apply.plan.channel_len, lanes, apply.chunk * g.taps());
+    Scratch { shared, each: planes + index, alone: apply.small }
 }

@@ -6,7 +6,7 @@ use super::kernels::{Dispatch, Kernels};
 use super::micro::Panel;
 use super::outer::Turn;
 use super::plan::{SLACK, split};
-use super::scratch::{Shared, with_buffer};
+use super::scratch::{Scratch, Shared, with_two};
 use crate::pool;
 use crate::simd::{Level, MAX_LANES};
 
@@ -85,52 +85,50 @@ impl Product {
         let (to, row, column) = c;
         let to = to.get().wrapping_add(rows.start * row + columns.start * column);
         let b_row = self.b_row();
-        with_buffer(self.a_elements(), |a_packed: &mut [T]| {
-            with_buffer(self.b_elements(), |b_packed: &mut [T]| {
-                with_index(|index| {
-                    index.ops.clear();
-                    index.first.clear();
-                    index.segment(0, columns.len(), 0, column, kernels.lanes);
-                    let vectors = columns.len().div_ceil(kernels.lanes);
-                    index.finish(vectors);
-                    index.off.clear();
-                    index.off.extend((0..self.k.min(INNER)).map(|k| k * b_row));
-                    let mut k0 = 0;
-                    loop {
-                        let inner = k0..(k0 + INNER).min(self.k);
-                        pack_b(b, inner.clone(), columns.clone(), b_row, b_packed, kernels);
-                        for block in 0..blocks {
-                            let block = split(rows.len(), blocks, block);
-                            let start = block.start * inner.len();
-                            pack_a(
-                                a,
-                                rows.start + block.start..rows.start + block.end,
-                                inner.clone(),
-                                &mut a_packed[start..start + block.len() * inner.len()],
-                            );
-                            let panel = Panel {
-                                a: a_packed[start..].as_ptr(),
-                                b: b_packed.as_ptr(),
-                                off: &index.off[..inner.len()],
-                                vectors,
-                                ops: &index.ops,
-                                first: &index.first,
-                                step: column,
-                                to: to.wrapping_add(block.start * row),
-                                row,
-                                accumulate: accumulate || k0 > 0,
-                            };
-                            // SAFETY: `Kernels` of an available level; the
-                            // packed rows have room for whole tiles, and no
-                            // other unit has this part of the result.
-                            unsafe { kernels.panel[block.len() - 1](&panel) };
-                        }
-                        k0 = inner.end;
-                        if k0 == self.k {
-                            break;
-                        }
+        with_two(self.a_elements(), self.b_elements(), |a_packed: &mut [T], b_packed| {
+            with_index(|index| {
+                index.ops.clear();
+                index.first.clear();
+                index.segment(0, columns.len(), 0, column, kernels.lanes);
+                let vectors = columns.len().div_ceil(kernels.lanes);
+                index.finish(vectors);
+                index.off.clear();
+                index.off.extend((0..self.k.min(INNER)).map(|k| k * b_row));
+                let mut k0 = 0;
+                loop {
+                    let inner = k0..(k0 + INNER).min(self.k);
+                    pack_b(b, inner.clone(), columns.clone(), b_row, b_packed, kernels);
+                    for block in 0..blocks {
+                        let block = split(rows.len(), blocks, block);
+                        let start = block.start * inner.len();
+                        pack_a(
+                            a,
+                            rows.start + block.start..rows.start + block.end,
+                            inner.clone(),
+                            &mut a_packed[start..start + block.len() * inner.len()],
+                        );
+                        let panel = Panel {
+                            a: a_packed[start..].as_ptr(),
+                            b: b_packed.as_ptr(),
+                            off: &index.off[..inner.len()],
+                            vectors,
+                            ops: &index.ops,
+                            first: &index.first,
+                            step: column,
+                            to: to.wrapping_add(block.start * row),
+                            row,
+                            accumulate: accumulate || k0 > 0,
+                        };
+                        // SAFETY: `Kernels` of an available level; the
+                        // packed rows have room for whole tiles, and no
+                        // other unit has this part of the result.
+                        unsafe { kernels.panel[block.len() - 1](&panel) };
                     }
-                });
+                    k0 = inner.end;
+                    if k0 == self.k {
+                        break;
+                    }
+                }
             });
         });
     }
@@ -247,9 +245,9 @@ pub(super) fn product<'a, T: Dispatch>(
     pool::each(units, product.small(), |unit| product.unit(unit, kernels, a, b, c, accumulate));
 }
 
-/// Upper bound on the scratch memory of [`product`].
-pub(super) fn scratch_bytes((m, n, k): (usize, usize, usize), lanes: usize, bytes: usize, threads: usize) -> usize {
+/// Upper bounds on the scratch memory of [`product`].
+pub(super) fn scratch((m, n, k): (usize, usize, usize), lanes: usize, bytes: usize) -> Scratch {
     let product = if turned((m, n, k), lanes) { Product::new(n, m, k) } else { Product::new(m, n, k) };
     let packed = (product.a_elements() + product.b_elements()) * bytes + 128;
-    threads * (packed + index_bytes(1, COLUMNS, lanes, INNER))
+    Scratch { shared: 0, each: packed + index_bytes(1, COLUMNS, lanes, INNER), alone: product.small() }
 }

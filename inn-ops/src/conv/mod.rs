@@ -58,6 +58,7 @@ pub use planes::{ConvError, Planes, PlanesMut};
 
 use crate::simd::{Level, level};
 use dense::{Matrix, MatrixMut};
+use scratch::Scratch;
 
 /// The element types of convolutions: `f32` and `f64`. Sealed.
 pub trait ConvElement: kernels::Dispatch {}
@@ -235,20 +236,26 @@ pub fn weight_gradient_at<T: ConvElement>(
 /// Threads keep their part for later calls. What the call shares (rearranged
 /// weights, or sums of weight gradients) belongs to the calling thread.
 pub fn scratch_bytes<T: ConvElement>(g: &Geometry, op: Op, threads: usize) -> usize {
+    let scratch = scratch_of::<T>(g, op);
+    scratch.shared + if scratch.alone { 1 } else { threads } * scratch.each
+}
+
+/// The parts of [`scratch_bytes`].
+pub(crate) fn scratch_of<T: ConvElement>(g: &Geometry, op: Op) -> Scratch {
     if g.check().is_err() || g.batch == 0 || g.in_channels == 0 || g.out_channels == 0 {
-        return 0;
+        return Scratch::NONE;
     }
     let bytes = size_of::<T>();
     let kernels = T::kernels(level());
     let (batch, i, o) = (g.batch, g.in_channels, g.out_channels);
     let single = single_tap(g).is_some();
     match op {
-        Op::Forward if single => dense::scratch_bytes((batch, o, i), kernels.lanes, bytes, threads),
-        Op::InputGradient if single => dense::scratch_bytes((batch, i, o), kernels.lanes, bytes, threads),
-        Op::WeightGradient if single && g.taps() == 1 => dense::scratch_bytes((o, i, batch), kernels.lanes, bytes, threads),
-        Op::Forward => apply::scratch_bytes(&flat(g), false, (kernels.panel.len(), kernels.lanes), bytes, threads),
-        Op::InputGradient => apply::scratch_bytes(&flat(g), true, (kernels.panel.len(), kernels.lanes), bytes, threads),
-        Op::WeightGradient => weight::scratch_bytes(&flat(g), kernels.lanes, bytes, threads),
+        Op::Forward if single => dense::scratch((batch, o, i), kernels.lanes, bytes),
+        Op::InputGradient if single => dense::scratch((batch, i, o), kernels.lanes, bytes),
+        Op::WeightGradient if single && g.taps() == 1 => dense::scratch((o, i, batch), kernels.lanes, bytes),
+        Op::Forward => apply::scratch(&flat(g), false, (kernels.panel.len(), kernels.lanes), bytes),
+        Op::InputGradient => apply::scratch(&flat(g), true, (kernels.panel.len(), kernels.lanes), bytes),
+        Op::WeightGradient => weight::scratch(&flat(g), kernels.lanes, bytes),
     }
 }
 

@@ -15,7 +15,7 @@ use super::kernels::{Dispatch, Kernels};
 use super::outer::{Outer, Turn};
 use super::passes::passes;
 use super::plan::{Piece, Plan, SLACK, split};
-use super::scratch::{Shared, with_buffer};
+use super::scratch::{Scratch, Shared, with_buffer, with_two};
 use super::{Planes, PlanesMut};
 use crate::pool;
 use crate::simd::{Level, MAX_LANES};
@@ -136,26 +136,24 @@ impl<'a> Weight<'a> {
             let sums = unsafe { std::slice::from_raw_parts_mut(sums.add(row * self.row() + vectors.start * each), vectors.len() * each) };
             sums.fill(T::ZERO);
         }
-        with_buffer(self.vector_elements(), |vector_buffer: &mut [T]| {
-            with_buffer(self.row_elements(), |row_buffer: &mut [T]| {
-                with_index(|index| {
-                    // Rows that fit as a whole are the same for all vectors.
-                    let whole = self.row_chunk == self.rows;
-                    for number in split(self.plan.boxes(), self.slots, slot) {
-                        let piece = self.plan.piece(number);
-                        for v in vectors.clone().step_by(self.vector_chunk) {
-                            let chunk = v..(v + self.vector_chunk).min(vectors.end);
-                            self.copy_vectors(&piece, kernels, x, gy, chunk.clone(), vector_buffer, index);
-                            for r in (0..self.rows).step_by(self.row_chunk) {
-                                let rows = r..(r + self.row_chunk).min(self.rows);
-                                if !whole || v == vectors.start {
-                                    self.copy_rows(&piece, kernels, x, gy, rows.clone(), row_buffer, index);
-                                }
-                                self.multiply(&piece, kernels, vector_buffer, chunk.clone(), row_buffer, rows, sums, index);
+        with_two(self.vector_elements(), self.row_elements(), |vector_buffer: &mut [T], row_buffer| {
+            with_index(|index| {
+                // Rows that fit as a whole are the same for all vectors.
+                let whole = self.row_chunk == self.rows;
+                for number in split(self.plan.boxes(), self.slots, slot) {
+                    let piece = self.plan.piece(number);
+                    for v in vectors.clone().step_by(self.vector_chunk) {
+                        let chunk = v..(v + self.vector_chunk).min(vectors.end);
+                        self.copy_vectors(&piece, kernels, x, gy, chunk.clone(), vector_buffer, index);
+                        for r in (0..self.rows).step_by(self.row_chunk) {
+                            let rows = r..(r + self.row_chunk).min(self.rows);
+                            if !whole || v == vectors.start {
+                                self.copy_rows(&piece, kernels, x, gy, rows.clone(), row_buffer, index);
                             }
+                            self.multiply(&piece, kernels, vector_buffer, chunk.clone(), row_buffer, rows, sums, index);
                         }
                     }
-                });
+                }
             });
         });
     }
@@ -392,17 +390,15 @@ fn pass<T: Dispatch>(g: &Geometry, kernels: &Kernels<T>, x: Planes<'_, T>, gy: P
     });
 }
 
-/// Upper bound on the scratch memory of [`weight_gradient`].
-pub(super) fn scratch_bytes(g: &Geometry, lanes: usize, bytes: usize, threads: usize) -> usize {
+/// Upper bounds on the scratch memory of [`weight_gradient`].
+pub(super) fn scratch(g: &Geometry, lanes: usize, bytes: usize) -> Scratch {
     let pass = |g: &Geometry| {
         let weight = Weight::new(g, lanes, bytes);
         let planes = (weight.vector_elements() + weight.row_elements()) * bytes + 128;
         let offsets = weight.row_chunk * weight.row_taps + weight.vector_chunk * weight.vector_taps;
         let index = index_bytes(weight.plan.lines, weight.plan.channel_len, lanes, offsets);
-        (weight.slots * weight.sums() * bytes + 64, planes + index)
+        Scratch { shared: weight.slots * weight.sums() * bytes + 64, each: planes + index, alone: weight.small }
     };
     // Buffers grow to what the larger pass needs of each.
-    let sizes = passes(g, lanes).map(|(_, g)| pass(&g));
-    let (shared, thread) = sizes.fold((0, 0), |most, pass| (most.0.max(pass.0), most.1.max(pass.1)));
-    shared + threads * thread
+    passes(g, lanes).map(|(_, g)| pass(&g)).fold(Scratch::NONE, Scratch::most)
 }

@@ -15,9 +15,6 @@ use inn_core::stack::Pointwise;
 use std::cell::RefCell;
 use std::ops::Range;
 
-/// Multiply-adds up to which a call stays on its thread.
-const SMALL: usize = 3 << 19;
-
 /// Channels of an image whose neighbourhoods are rows of the array at one time.
 #[derive(Clone, Debug)]
 pub(super) struct Part {
@@ -101,7 +98,7 @@ pub(super) struct Common<'a, T: 'static, A> {
 
 impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
     pub(super) fn new(plan: &'a Plan, rho: A, weights: &'a Weights<'a, T>, inputs: &[Image<T>], out: Image<T>) -> Self {
-        let (level, alone) = (simd::level(), plan.work() <= SMALL);
+        let (level, alone) = (simd::level(), plan.is_small());
         let (ins, outs) = (parts(inputs, plan.first), parts(&[out], plan.last));
         let slopes = rho.slopes().map(|s| [T::of(s.above), T::of(s.below)]);
         Self { plan, level, kernels: T::kernels(level), tables: Tables::new(plan), rho, slopes, weights, ins, outs, alone }

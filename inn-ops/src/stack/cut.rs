@@ -114,16 +114,49 @@ impl Plan {
         } else {
             (split(self.batch, self.pieces, index), 0..2, 0, 1)
         };
-        let per_sample = strips / self.batch.max(1);
-        plain.chain(samples.flat_map(move |sample| {
-            parities.clone().flat_map(move |parity| {
-                let own = (self.units + 1 - parity) / 2;
-                split(own, parts, part).flat_map(move |k| {
-                    let within = split(per_sample, self.units, 2 * k + parity);
-                    sample * per_sample + within.start..sample * per_sample + within.end
-                })
+        plain.chain(samples.flat_map(move |sample| self.in_order(sample, parities.clone(), part, parts)))
+    }
+
+    /// The strips of a part of a sample, units of even number before those of odd number.
+    fn in_order(&self, sample: usize, parities: Range<usize>, part: usize, parts: usize) -> impl Iterator<Item = usize> + '_ {
+        let per_sample = self.strips() / self.batch.max(1);
+        parities.flat_map(move |parity| {
+            let own = (self.units + 1 - parity) / 2;
+            split(own, parts, part).flat_map(move |k| {
+                let within = split(per_sample, self.units, 2 * k + parity);
+                sample * per_sample + within.start..sample * per_sample + within.end
             })
-        }))
+        })
+    }
+
+    /// Whether a strip is all of its samples.
+    fn whole_samples(&self) -> bool {
+        self.samples_are_pixels || matches!(self.cut, Cut::Batch(_))
+    }
+
+    /// Groups of strips that share no sample.
+    pub(super) fn groups(&self) -> usize {
+        if self.whole_samples() { self.strips() } else { self.batch }
+    }
+
+    /// The strips of a group, and its samples as the caller counts them.
+    pub(super) fn group(&self, index: usize) -> (Range<usize>, Range<usize>) {
+        if !self.whole_samples() {
+            let per_sample = self.strips() / self.batch.max(1);
+            return (index * per_sample..(index + 1) * per_sample, index..index + 1);
+        }
+        let strip = self.strip(index);
+        let lines = self.extents[0] * self.extents[1];
+        let samples = if self.samples_are_pixels { strip.x } else { strip.lines.start / lines..strip.lines.end / lines };
+        (index..index + 1, samples)
+    }
+
+    /// The strips of a group in the order in which they meet.
+    pub(super) fn group_strips(&self, index: usize) -> impl Iterator<Item = usize> + '_ {
+        let strips = self.group(index).0;
+        let apart = self.whole_samples() || self.reach() == 0;
+        let (plain, parities) = if apart { (strips, 0..0) } else { (0..0, 0..2) };
+        plain.chain(self.in_order(index, parities, 0, 1))
     }
 }
 
@@ -190,6 +223,16 @@ mod tests {
                     }
                 }
                 assert!(seen.iter().all(|&n| n == 1), "{spatial:?} {batch} {kernel} {hidden}");
+                let mut next = 0;
+                for g in 0..p.groups() {
+                    let (strips, samples) = p.group(g);
+                    assert!(samples.start == next && !samples.is_empty(), "{spatial:?} {batch} {kernel} {hidden}");
+                    next = samples.end;
+                    let mut order: Vec<_> = p.group_strips(g).collect();
+                    order.sort_unstable();
+                    assert!(order.iter().copied().eq(strips), "{spatial:?} {batch} {kernel} {hidden}");
+                }
+                assert_eq!(next, batch);
             }
         }
     }

@@ -110,7 +110,7 @@ pub(super) unsafe fn gather<L: Lanes>(p: &Lines<'_, L::Elem>, flat: &Flat) {
                 }
                 for s in 0..flat.samples {
                     let sample = (p.walk.sample + s) * p.image.batch_stride + c * p.image.channel_stride + flat.first;
-                    let from = p.image.data.add(sample).wrapping_offset(*shift);
+                    let from = p.image.data.wrapping_add(sample).wrapping_offset(*shift);
                     let to = row.add(s * flat.count);
                     for (j, &mask) in masks.iter().enumerate() {
                         L::load_masked(from.wrapping_add(j * L::N), mask).store(to.add(j * L::N));
@@ -133,7 +133,7 @@ pub(super) unsafe fn scatter<L: Lanes>(p: &Lines<'_, L::Elem>, flat: &Flat) {
             // SAFETY: as for this function.
             unsafe {
                 let sample = (p.walk.sample + s) * p.image.batch_stride + c * p.image.channel_stride;
-                let to = p.image.data.add(sample + flat.low);
+                let to = p.image.data.wrapping_add(sample + flat.low);
                 let rows = p.rows.add(c * flat.shifts.len() * p.pitch + s * flat.count);
                 let mut j = 0;
                 while j < flat.ends.len() {

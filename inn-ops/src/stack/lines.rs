@@ -10,6 +10,7 @@ use crate::simd::Lanes;
 /// A window of an image (B, C, D, H, W).
 #[derive(Clone, Copy)]
 pub(crate) struct Image<T> {
+    /// Where the first sample lies, or would lie if it were there.
     pub(super) data: *mut T,
     pub(super) channels: usize,
     pub(super) batch_stride: usize,
@@ -20,13 +21,8 @@ pub(crate) struct Image<T> {
 
 impl<T> Image<T> {
     /// Some of its channels.
-    ///
-    /// # Safety
-    /// The image has these channels.
-    pub(super) unsafe fn part(self, channels: &std::ops::Range<usize>) -> Self {
-        // SAFETY: the caller's promise.
-        let data = unsafe { self.data.add(channels.start * self.channel_stride) };
-        Self { data, channels: channels.len(), ..self }
+    pub(super) fn part(self, channels: &std::ops::Range<usize>) -> Self {
+        Self { data: self.data.wrapping_add(channels.start * self.channel_stride), channels: channels.len(), ..self }
     }
 }
 
@@ -66,8 +62,11 @@ pub(crate) unsafe fn gather<L: Lanes>(p: &Lines<'_, L::Elem>) {
                     for end in (whole..p.pitch).step_by(L::N) {
                         L::zero().store(row.add(end));
                     }
-                    let from =
-                        p.image.data.add(walk.sample * p.image.batch_stride + c * p.image.channel_stride).wrapping_add(tx * p.image.step);
+                    let from = p
+                        .image
+                        .data
+                        .wrapping_add(walk.sample * p.image.batch_stride + c * p.image.channel_stride)
+                        .wrapping_add(tx * p.image.step);
                     if p.image.step == 1 {
                         gather_row::<L>(from, p.image.batch_stride, places, masks, walk.count, row);
                     } else {
@@ -157,7 +156,7 @@ pub(crate) unsafe fn scatter<L: Lanes>(p: &Lines<'_, L::Elem>) {
             unsafe {
                 let offset =
                     (walk.sample + target.sample) * p.image.batch_stride + c * p.image.channel_stride + target.offset * p.image.step;
-                let to = p.image.data.add(offset);
+                let to = p.image.data.wrapping_add(offset);
                 let rows = p.rows.add(c * taps * p.pitch);
                 let mut j = 0;
                 while j < walk.reached {

@@ -35,6 +35,19 @@ pub(super) fn thread_len(plan: &Plan, keep: bool) -> usize {
     plan.edge_len() + hidden * plan.hidden * plan.pitch + folded_len(plan) + SLACK
 }
 
+/// The arrays of a pass that keeps nothing, in a thread's buffer: what hidden ones are folded into, and two hidden ones.
+///
+/// # Safety
+/// The buffer has [`thread_len`] elements.
+pub(super) unsafe fn arrays<T>(plan: &Plan, buffer: *mut T) -> (*mut T, [*mut T; 2]) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let m = buffer.add(plan.edge_len());
+        let x = m.add(folded_len(plan));
+        (m, [x, x.add(plan.hidden * plan.pitch)])
+    }
+}
+
 impl<T: CpuElement, A: Pointwise> Common<'_, T, A> {
     /// Y_i into `y(i)`, and X_n into one of the arrays `xs`, which is returned; folded into `m` if kernels are. X_i are there in turns, and may
     /// be Y_i. `edge` has rows for neighbourhoods.
@@ -118,12 +131,11 @@ pub(super) unsafe fn map<T: CpuElement, A: Pointwise>(
     let task = |phase: usize, task: usize| {
         with_arrays(thread_len(plan, keep), |buffer: &mut [T], walks| {
             let edge = buffer.as_mut_ptr();
-            // SAFETY: the buffer has rows for the outer arrays, x and, unless it is kept, y, and slack at its end.
-            let m = unsafe { edge.add(plan.edge_len()) };
-            // SAFETY: as above.
-            let x = unsafe { m.add(folded_len(plan)) };
-            // SAFETY: as above.
-            let xs = if keep && passes_through_one(plan) { [x; 2] } else { unsafe { [x, x.add(plan.hidden * plan.pitch)] } };
+            // SAFETY: the buffer has these arrays, the second hidden one where it is needed.
+            let (m, mut xs) = unsafe { arrays(plan, edge) };
+            if keep && passes_through_one(plan) {
+                xs[1] = xs[0];
+            }
             for s in plan.task(phase, task) {
                 walks.set(plan, s);
                 // SAFETY: each strip has a place of its own in `kept`.

@@ -7,9 +7,11 @@
 
 mod adjoint;
 mod common;
+mod coupling;
 mod cut;
 mod flat;
 pub(crate) mod fold;
+mod gate;
 pub(crate) mod lines;
 mod map;
 mod packing;
@@ -17,19 +19,21 @@ mod plan;
 mod pointwise;
 mod product;
 mod steps;
+mod sums;
 mod walk;
+mod within;
 
 pub(crate) use plan::Plan;
+pub(crate) use within::{add, couple, couple_pull, pull};
 
 use crate::cpu::{Cpu, CpuElement};
 use crate::simd;
-use adjoint::{Add, Hidden};
+use adjoint::Hidden;
+use gate::{adder, checked, gradient_places, image, image_mut};
 use inn_core::memory::Scratch;
-use inn_core::stack::{Last, Pointwise, Stack, StackPass, StackShape};
+use inn_core::stack::{Pointwise, Stack, StackPass, StackShape};
 use inn_core::view::{Update, View, ViewMut};
-use inn_core::{Backend, Error, Result, Window, Write};
-use lines::Image;
-use std::ops::Range;
+use inn_core::{Backend, Error, Result, Write};
 
 /// Rows of neighbourhoods at most; with more, the hidden channels are too few to be worth gathering for.
 const MOST_ROWS: usize = 1 << 14;
@@ -61,17 +65,24 @@ macro_rules! with_slopes {
     };
 }
 
+use with_slopes;
+
 fn plan<T: CpuElement>(shape: &StackShape) -> Plan {
     Plan::new(shape, T::kernels(simd::level()).lanes, size_of::<T>())
 }
 
-/// Whether the stack keeps extents and its neighbourhoods fit in the cache.
-pub(crate) fn takes<T: CpuElement>(shape: &StackShape) -> bool {
+/// Whether the stack keeps extents, its neighbourhoods fit in the cache, and a pass over a coupling may go group by group.
+pub(crate) fn takes<T: CpuElement>(pass: StackPass, shape: &StackShape) -> bool {
     let (rank, kernel) = (shape.x.rank(), shape.first.extents());
     let same = kernel[3 - rank..].iter().all(|&k| k == 2 * shape.padding + 1);
     let plan = plan::<T>(shape);
     let (rows_in, rows_out) = plan.outer_rows();
-    same && rows_in.max(rows_out) <= MOST_ROWS
+    let couples = match pass {
+        StackPass::Couple => plan.couples(false),
+        StackPass::CouplePull => plan.couples(true),
+        _ => true,
+    };
+    same && rows_in.max(rows_out) <= MOST_ROWS && couples
 }
 
 pub(crate) fn kept<T: CpuElement>(shape: &StackShape) -> usize {
@@ -85,9 +96,14 @@ pub(crate) fn scratch<T: CpuElement>(pass: StackPass, shape: &StackShape, thread
     let (buffer, each, tasks) = match pass {
         StackPass::Adjoint => (shared(), adjoint::thread_len(&plan, true), plan.slots),
         StackPass::Both => (map::packed_len(&plan) + shared(), adjoint::thread_len(&plan, false), plan.slots),
-        _ => (map::packed_len(&plan), map::thread_len(&plan, pass == StackPass::Keep), plan.tasks()),
+        StackPass::Couple | StackPass::CouplePull => {
+            let back = pass == StackPass::CouplePull;
+            (coupling::shared_len(&plan, back), coupling::thread_len(&plan, back), coupling::tasks(&plan, back))
+        }
+        StackPass::Map | StackPass::Keep => (map::packed_len(&plan), map::thread_len(&plan, pass == StackPass::Keep), plan.tasks()),
     };
-    Scratch { buffer: buffer * size_of::<T>(), threads: threads.min(tasks) * each * size_of::<T>() }
+    let threads = if plan.is_small() { 1 } else { threads.min(tasks) };
+    Scratch { buffer: buffer * size_of::<T>(), caller: 0, each: each * size_of::<T>(), threads }
 }
 
 /// The stack's map. See [`inn_core::Backend::stack`].
@@ -109,7 +125,7 @@ pub(crate) fn map<T: CpuElement, A: Pointwise>(
     if write == Write::Set {
         out.fill(cpu, 0.0)?;
     }
-    let weights = weights(stack)?;
+    let weights = gate::weights(stack)?;
     let inputs = stack.inputs.iter().map(|x| image(&plan, x)).collect::<Result<Vec<_>>>()?;
     let out = image_mut(&plan, out)?;
     let mut packed = cpu.alloc(map::packed_len(&plan))?;
@@ -137,7 +153,7 @@ pub(crate) fn vjp<T: CpuElement, A: Pointwise>(
         return Err(Error::backend("stack", "expected a cotangent of the shape of each input"));
     }
     let places = gradient_places(stack, &shape, gradients)?;
-    let weights = weights(stack)?;
+    let weights = gate::weights(stack)?;
     let inputs = stack.inputs.iter().map(|x| image(&plan, x)).collect::<Result<Vec<_>>>()?;
     let gx = gx.iter_mut().map(|g| image_mut(&plan, g)).collect::<Result<Vec<_>>>()?;
     let gout = image(&plan, gout)?;
@@ -149,153 +165,4 @@ pub(crate) fn vjp<T: CpuElement, A: Pointwise>(
         adjoint::adjoint(&plan, rho, &weights, (&inputs, &gx), gout, hidden, shared.as_mut_slice(), write)
     });
     Ok(())
-}
-
-/// The map within one state. See [`inn_core::Backend::stack_add`].
-pub(crate) fn add<T: CpuElement, A: Pointwise>(cpu: &Cpu<T>, stack: &Stack<'_, Cpu<T>, A>, state: &mut Update<'_, Cpu<T>>) -> Result<()> {
-    let (_, plan, windows) = in_place(stack, "state", state)?;
-    let weights = weights(stack)?;
-    let [kept, moved] = lanes(&plan, state, windows)?;
-    let mut inputs = vec![kept];
-    for x in stack.inputs {
-        inputs.push(image(&plan, x)?);
-    }
-    let mut packed = cpu.alloc(map::packed_len(&plan))?;
-    // SAFETY: the windows are disjoint and lie within the buffer that is borrowed alone.
-    with_slopes!(stack.activation, rho => unsafe { map::map(&plan, rho, &weights, &inputs, moved, None, packed.as_mut_slice()) });
-    Ok(())
-}
-
-/// The map within one state and its adjoint. See [`inn_core::Backend::stack_pull`].
-pub(crate) fn pull<T: CpuElement, A: Pointwise>(
-    cpu: &Cpu<T>,
-    stack: &Stack<'_, Cpu<T>, A>,
-    state: &mut Update<'_, Cpu<T>>,
-    cotangent: &mut Update<'_, Cpu<T>>,
-    gx: &mut [ViewMut<'_, Cpu<T>>],
-    gradients: &mut Update<'_, Cpu<T>>,
-) -> Result<()> {
-    let (shape, plan, windows) = in_place(stack, "state", state)?;
-    let (_, _, cotangents) = in_place(stack, "cotangent", cotangent)?;
-    if gx.len() != stack.inputs.len() || gx.iter().zip(stack.inputs).any(|(g, x)| g.shape() != x.shape()) {
-        return Err(Error::backend("stack", "expected a cotangent of the shape of each input"));
-    }
-    let places = gradient_places(stack, &shape, gradients)?;
-    let weights = weights(stack)?;
-    let [kept, moved] = lanes(&plan, state, windows)?;
-    let [gkept, gout] = lanes(&plan, cotangent, cotangents)?;
-    let (mut inputs, mut to) = (vec![kept], vec![gkept]);
-    for (x, g) in stack.inputs.iter().zip(gx) {
-        inputs.push(image(&plan, x)?);
-        to.push(image_mut(&plan, g)?);
-    }
-    let hidden = Hidden::Again(moved);
-    let mut shared = cpu.alloc(adjoint::shared_len(&plan, &hidden))?;
-    let write = adder(gradients, &places);
-    // SAFETY: as in `add`, for both buffers.
-    with_slopes!(stack.activation, rho => unsafe {
-        adjoint::adjoint(&plan, rho, &weights, (&inputs, &to), gout, hidden, shared.as_mut_slice(), write)
-    });
-    Ok(())
-}
-
-/// The gate of the passes within a state: shapes, and two disjoint windows of them.
-fn in_place<T: CpuElement, A>(
-    stack: &Stack<'_, Cpu<T>, A>,
-    name: &str,
-    update: &Update<'_, Cpu<T>>,
-) -> Result<(StackShape, Plan, [Window; 2])> {
-    let &[kept, moved] = update.windows() else {
-        return Err(Error::backend("stack", format!("expected two windows of the {name}, got {:?}", update.windows())));
-    };
-    let shape = stack.shape_in_place(kept.shape)?;
-    if !takes::<T>(&shape) {
-        return Err(Error::backend("stack", format!("expected a stack that the backend takes, got {shape:?}")));
-    }
-    inn_core::error::expect_shape("output of a stack", kept.shape.with_channels(shape.outputs), moved.shape)?;
-    if !kept.is_disjoint(&moved) || !kept.is_injective() || !moved.is_injective() {
-        return Err(Error::backend("stack", format!("expected disjoint windows of the {name}, got {kept:?} and {moved:?}")));
-    }
-    let plan = plan::<T>(&shape);
-    Ok((shape, plan, [kept, moved]))
-}
-
-fn lanes<T: CpuElement>(plan: &Plan, update: &mut Update<'_, Cpu<T>>, windows: [Window; 2]) -> Result<[Image<T>; 2]> {
-    let values = update.buffer_mut().as_mut_slice();
-    let (data, len) = (values.as_mut_ptr(), values.len());
-    Ok([from_window(plan, data, len, windows[0])?, from_window(plan, data, len, windows[1])?])
-}
-
-/// Where the gradients of the weights go, checked.
-fn gradient_places<T: CpuElement, A>(
-    stack: &Stack<'_, Cpu<T>, A>,
-    shape: &StackShape,
-    gradients: &Update<'_, Cpu<T>>,
-) -> Result<Vec<Range<usize>>> {
-    let mut expected = vec![shape.first.len(), shape.hidden()];
-    stack.middle.iter().for_each(|_| expected.extend([shape.hidden() * shape.hidden(), shape.hidden()]));
-    match &stack.last {
-        Last::Transposed(w) => expected.push(w.shape().len()),
-        Last::Affine(a) => expected.extend([a.weight.shape().len(), shape.outputs]),
-    }
-    let (windows, len) = (gradients.windows(), gradients.buffer().as_slice().len());
-    let fits = |w: &Window, n: usize| w.is_contiguous() && w.shape.len() == n && w.end() <= len;
-    if windows.len() != expected.len() || !windows.iter().zip(&expected).all(|(w, &n)| fits(w, n)) {
-        return Err(Error::backend("stack", format!("expected contiguous cotangents of {expected:?} elements, got {windows:?}")));
-    }
-    Ok(windows.iter().map(|w| w.offset..w.end()).collect())
-}
-
-/// Hands the places of the gradients out, one at a time.
-fn adder<'a, T: CpuElement>(
-    gradients: &'a mut Update<'_, Cpu<T>>,
-    places: &'a [Range<usize>],
-) -> impl FnMut(usize, Add<'_, T>) + use<'a, T> {
-    let to = gradients.buffer_mut().as_mut_slice();
-    |i, add| add(&mut to[places[i].clone()])
-}
-
-fn checked<T: CpuElement, A>(stack: &Stack<'_, Cpu<T>, A>) -> Result<StackShape> {
-    let shape = stack.shape()?;
-    if !takes::<T>(&shape) {
-        return Err(Error::backend("stack", format!("expected a stack that the backend takes, got {shape:?}")));
-    }
-    Ok(shape)
-}
-
-fn weights<'a, T: CpuElement, A>(stack: &Stack<'a, Cpu<T>, A>) -> Result<Weights<'a, T>> {
-    let slice = |v: &View<'a, Cpu<T>>| -> Result<&'a [T]> {
-        let w = v.window();
-        let values = v.buffer().as_slice().get(w.offset..w.end()).filter(|_| w.is_contiguous());
-        values.ok_or_else(|| Error::shape("weight of a stack", "a contiguous window within its buffer", format!("{w:?}")))
-    };
-    let middle = stack.middle.iter().map(|a| Ok((slice(&a.weight)?, slice(&a.bias)?))).collect::<Result<_>>()?;
-    let last = match &stack.last {
-        Last::Transposed(w) => Ending::Transposed(slice(w)?),
-        Last::Affine(a) => Ending::Affine(slice(&a.weight)?, slice(&a.bias)?),
-    };
-    Ok(Weights { first: (slice(&stack.first.weight)?, slice(&stack.first.bias)?), middle, skip: stack.skip, last })
-}
-
-fn image<T: CpuElement>(plan: &Plan, view: &View<'_, Cpu<T>>) -> Result<Image<T>> {
-    from_window(plan, view.buffer().as_slice().as_ptr().cast_mut(), view.buffer().as_slice().len(), view.window())
-}
-
-fn image_mut<T: CpuElement>(plan: &Plan, view: &mut ViewMut<'_, Cpu<T>>) -> Result<Image<T>> {
-    let w = view.window();
-    if !w.is_injective() {
-        return Err(Error::shape("output of a stack", "a window without repetition", format!("{w:?}")));
-    }
-    let values = view.buffer_mut().as_mut_slice();
-    from_window(plan, values.as_mut_ptr(), values.len(), w)
-}
-
-fn from_window<T>(plan: &Plan, data: *mut T, len: usize, w: Window) -> Result<Image<T>> {
-    if w.end() > len || (w.pixel_stride != 1 && w.shape.pixels() > 1) {
-        return Err(Error::shape("image of a stack", "a window within its buffer, pixels without gaps", format!("{w:?}")));
-    }
-    let (batch_stride, step) = if plan.samples_are_pixels { (0, w.batch_stride) } else { (w.batch_stride, 1) };
-    // SAFETY: the window starts within the buffer.
-    let data = unsafe { data.add(w.offset) };
-    Ok(Image { data, channels: w.shape.channels(), batch_stride, channel_stride: w.channel_stride, step })
 }

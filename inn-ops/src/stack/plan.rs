@@ -32,6 +32,9 @@ const PARTIAL_BYTES: usize = 3 << 20;
 /// Pixels that a partial weight gradient has to be worth.
 const PARTIAL_PIXELS: usize = 128;
 
+/// Multiply-adds up to which a call stays on its thread.
+const SMALL: usize = 3 << 19;
+
 /// Extents and padding of a kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Taps {
@@ -78,6 +81,8 @@ pub(crate) struct Plan {
     pub(super) pieces: usize,
     /// Partial weight gradients, each with its pieces in their order.
     pub(super) slots: usize,
+    /// Partial gradients that the weights allow.
+    pub(super) most_slots: usize,
 }
 
 impl Plan {
@@ -152,6 +157,7 @@ impl Plan {
             units: 1,
             parts: 0,
             pieces: 0,
+            most_slots: 1,
             slots: 1,
         };
         let strips = plan.strips();
@@ -175,7 +181,8 @@ impl Plan {
         let tasks = plan.tasks();
         // Tasks share slots evenly where they have to.
         let slots = (PARTIAL_BYTES / each.max(1)).min(pixels / PARTIAL_PIXELS).max(1);
-        plan.slots = tasks.min(PIECES).min(1 << slots.ilog2());
+        plan.most_slots = PIECES.min(1 << slots.ilog2());
+        plan.slots = tasks.min(plan.most_slots);
         plan
     }
 
@@ -258,8 +265,13 @@ impl Plan {
         self.strips() * self.kept_of_strip()
     }
 
+    /// Whether a call is not worth more than one thread.
+    pub(super) fn is_small(&self) -> bool {
+        self.work() <= SMALL
+    }
+
     /// Multiply-adds of one way.
-    pub(super) fn work(&self) -> usize {
+    fn work(&self) -> usize {
         let (rows_in, rows_out) = self.outer_rows();
         let pixels = self.batch * self.extents.iter().product::<usize>();
         self.hidden.saturating_mul(rows_in + rows_out + self.middle * self.hidden).saturating_mul(pixels)

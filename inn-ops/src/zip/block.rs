@@ -23,7 +23,7 @@ pub struct Operand<T> {
 }
 
 impl<T> Operand<T> {
-    pub(super) fn new(base: *mut T, window: Window, old: bool) -> Self {
+    pub(crate) fn new(base: *mut T, window: Window, old: bool) -> Self {
         // Within the buffer, as `check_zip` has seen; `wrapping` because a window without elements may start anywhere.
         let base = base.wrapping_add(window.offset);
         Self { base, batch: window.batch_stride, channel: window.channel_stride, element: window.pixel_stride, old }

@@ -21,7 +21,8 @@ pub use vector::Vectors;
 use crate::cpu::{Cpu, CpuElement};
 use crate::pool;
 use crate::simd;
-use block::{Along, Block, Operand};
+pub(crate) use block::Operand;
+use block::{Along, Block};
 use inn_core::backend::check_zip;
 use inn_core::kernel::Arity;
 use inn_core::view::{Access, Update, View};
@@ -84,6 +85,17 @@ fn call<T: CpuElement>(
     }
 }
 
+/// A part of a call, within a task of somebody else's: the sample sums of its domain.
+///
+/// # Safety
+/// The operands are those that the kernel takes, in its order, over the domain; they lie in memory that nobody else accesses, but to read what
+/// is read only, and windows that are written have no place twice and no place in common.
+pub(crate) unsafe fn part<T: CpuElement, K: Kernel>(kernel: &K, domain: Shape, operands: &mut [Operand<T>]) -> Vec<f64> {
+    let kernel = &Typed(kernel);
+    let grid = Grid { alone: true, ..Grid::of(Evaluate::<T>::arity(kernel), domain, operands) };
+    T::run(&grid, kernel, operands).sample
+}
+
 /// Each window with the number of its update.
 fn places<T: CpuElement>(updates: &[Update<'_, Cpu<T>>]) -> Vec<(usize, Window)> {
     updates.iter().enumerate().flat_map(|(i, u)| u.windows().iter().map(move |&w| (i, w))).collect()
@@ -104,6 +116,8 @@ pub struct Grid {
     /// Rows of a task; a task keeps to one block of each.
     rows_per_task: usize,
     tasks_per_block: usize,
+    /// Whether to stay on one thread.
+    alone: bool,
 }
 
 /// Channels of dense data up to which a row runs over samples instead.
@@ -161,6 +175,7 @@ impl Grid {
             blocks: row.div_ceil(block),
             rows_per_task,
             tasks_per_block: rows.div_ceil(rows_per_task),
+            alone: false,
         }
     }
 
@@ -200,7 +215,7 @@ impl Grid {
                 block.run();
             }
         };
-        pool::each(tasks, false, task);
+        pool::each(tasks, self.alone, task);
         self.combine(arity, &row_sums, per_row, &dense_sums, per_task)
     }
 

@@ -102,7 +102,7 @@ pub(crate) unsafe fn gather<L: Lanes, S: Scheme>(p: &Lines<'_, L::Elem>) {
                         L::zero().store(row.add(e * p.pitch + end));
                     }
                 }
-                let from = p.image.data.add(walk.sample * p.image.batch_stride + c * p.image.channel_stride);
+                let from = p.image.data.wrapping_add(walk.sample * p.image.batch_stride + c * p.image.channel_stride);
                 for (i, place) in places.enumerate() {
                     let to = row.add(i * tiles);
                     let Some((sample, offset)) = place else {
@@ -157,7 +157,7 @@ pub(crate) unsafe fn scatter<L: Lanes, S: Scheme>(p: &Lines<'_, L::Elem>) {
                 // SAFETY: lanes outside of a line are masked out, and their addresses only computed.
                 unsafe {
                     let first = (walk.sample + sample) * p.image.batch_stride + c * p.image.channel_stride;
-                    let to = p.image.data.add(first).offset(offset);
+                    let to = p.image.data.wrapping_add(first).wrapping_offset(offset);
                     let rows = p.rows.add((c * planes + tz) * S::PARTS * p.pitch + i * tiles);
                     for j in (0..tiles).step_by(L::N) {
                         let (here, after, before) = (mask::<L>(j, 0, tiles), mask::<L>(j, 0, tiles - 1), mask::<L>(j, 1, tiles));

@@ -1,0 +1,197 @@
+//! A coupling in one pass: a stack, a pointwise kernel that takes its output, and, on the way back, the stack's adjoint.
+//!
+//! Samples do not meet in a coupling. A task carries one group of them (a sample, or as many small ones as a strip has) through all of it
+//! before it takes the next, so that the hidden values of a group are all that is kept, in the cache of the core that needs them
+//! again, and nobody waits in between. Each task has a partial gradient of its own.
+
+use super::Weights;
+use super::adjoint::{self, Desk};
+use super::common::{Common, with_arrays};
+use super::lines::Image;
+use super::map::{self, packed_len};
+use super::packing::Way;
+use super::plan::Plan;
+use super::sums::{self, Add};
+use crate::conv::plan::split;
+use crate::conv::scratch::Shared;
+use crate::cpu::CpuElement;
+use crate::pool;
+use inn_core::stack::Pointwise;
+use std::ops::Range;
+
+/// Groups from which each is worth a task of its own: with fewer, the parts of a sample are dealt to threads.
+const GROUPS: usize = 6;
+/// Bytes of the hidden values of a group at most: more are out of the cache again before the adjoint needs them.
+const GROUP_BYTES: usize = 3 << 20;
+/// Tasks of a pass without a gradient.
+const TASKS: usize = 32;
+
+/// Applies the kernel to samples, whose output of the stack lies at an address: (samples, outputs, pixels) without gaps.
+pub(super) type Meet<'a, T> = &'a (dyn Fn(Range<usize>, *mut T) + Sync);
+
+impl Plan {
+    /// Elements that a group keeps.
+    fn kept_of_group(&self) -> usize {
+        self.group(0).0.len() * self.kept_of_strip()
+    }
+
+    /// Elements of the output of a group.
+    fn group_output(&self) -> usize {
+        let most = (0..self.groups()).map(|g| self.group(g).1.len()).max().unwrap_or(0);
+        most * self.outputs * self.sample_pixels()
+    }
+
+    fn sample_pixels(&self) -> usize {
+        if self.samples_are_pixels { 1 } else { self.extents.iter().product() }
+    }
+
+    /// Whether it pays to go group by group.
+    pub(super) fn couples(&self, back: bool) -> bool {
+        let groups = self.groups();
+        (groups >= GROUPS || groups > 0 && self.is_small()) && (!back || self.kept_of_group() * self.bytes <= GROUP_BYTES)
+    }
+
+    /// Tasks that have a partial gradient each.
+    fn coupled_slots(&self) -> usize {
+        if self.is_small() { 1 } else { self.groups().min(self.most_slots) }
+    }
+}
+
+/// Elements that a call shares: packed weights, and partial gradients on the way `back`.
+pub(super) fn shared_len(plan: &Plan, back: bool) -> usize {
+    if back { 2 * packed_len(plan) + plan.coupled_slots() * plan.weights() } else { packed_len(plan) }
+}
+
+/// Elements of a task's arrays.
+pub(super) fn thread_len(plan: &Plan, back: bool) -> usize {
+    let arrays = if back { adjoint::thread_len(plan, true) + plan.kept_of_group() } else { map::thread_len(plan, false) };
+    arrays + plan.group_output()
+}
+
+/// Tasks of a pass.
+pub(super) fn tasks(plan: &Plan, back: bool) -> usize {
+    if back { plan.coupled_slots() } else { plan.groups().min(TASKS) }
+}
+
+/// An image of the output that is nowhere yet.
+fn nowhere<T>(plan: &Plan) -> Image<T> {
+    at_group(plan, &(0..0), std::ptr::null_mut())
+}
+
+/// The image whose part for some samples lies at `out`.
+fn at_group<T>(plan: &Plan, samples: &Range<usize>, out: *mut T) -> Image<T> {
+    let pixels = plan.sample_pixels();
+    let sample = plan.outputs * pixels;
+    let (batch_stride, step) = if plan.samples_are_pixels { (0, sample) } else { (sample, 1) };
+    Image { data: out.wrapping_sub(samples.start * sample), channels: plan.outputs, batch_stride, channel_stride: pixels, step }
+}
+
+impl<T: CpuElement, A: Pointwise> Common<'_, T, A> {
+    /// The output of samples at `out`, made anew.
+    ///
+    /// # Safety
+    /// There is room for it.
+    unsafe fn cleared(&self, samples: &Range<usize>, out: *mut T) -> Image<T> {
+        let len = samples.len() * self.plan.outputs * self.plan.sample_pixels();
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(out, len) }.fill(T::default());
+        at_group(self.plan, samples, out)
+    }
+}
+
+/// The forward pass. `packed` is memory of [`shared_len`] elements.
+///
+/// # Safety
+/// As [`map`](super::map::map), for `inputs`.
+pub(super) unsafe fn map<T: CpuElement, A: Pointwise>(
+    plan: &Plan,
+    rho: A,
+    weights: &Weights<'_, T>,
+    inputs: &[Image<T>],
+    meet: Meet<'_, T>,
+    packed: &mut [T],
+) {
+    let common = Common::new(plan, rho, weights, inputs, nowhere(plan));
+    let way = common.pack_forward(packed);
+    let tasks = tasks(plan, false);
+    pool::each(tasks, common.alone, |t| {
+        with_arrays(thread_len(plan, false), |buffer: &mut [T], walks| {
+            let edge = buffer.as_mut_ptr();
+            // SAFETY: the buffer has the arrays of a pass that keeps nothing, and the output of a group.
+            let (m, xs, out) = unsafe {
+                let (m, xs) = map::arrays(plan, edge);
+                (m, xs, edge.add(map::thread_len(plan, false)))
+            };
+            for g in split(plan.groups(), tasks, t) {
+                let (_, samples) = plan.group(g);
+                // SAFETY: as above; nobody else has the samples of this group.
+                unsafe {
+                    let image = common.cleared(&samples, out);
+                    for s in plan.group_strips(g) {
+                        walks.set(plan, s);
+                        let x = common.hidden(&way, inputs, &walks.first, edge, (xs, m), |layer| xs[layer % 2]);
+                        common.output(&way, walks.last(), edge, (x, m), image);
+                    }
+                }
+                meet(samples, out);
+            }
+        });
+    });
+}
+
+/// The way back: for each group the output, the kernel, which turns it into its cotangent, and the adjoint. The gradients of the weights go to
+/// `write` as those of [`adjoint`](adjoint::adjoint) do. `buffer` is memory of [`shared_len`] elements.
+///
+/// # Safety
+/// As [`adjoint`](adjoint::adjoint).
+pub(super) unsafe fn pull<T: CpuElement, A: Pointwise>(
+    plan: &Plan,
+    rho: A,
+    weights: &Weights<'_, T>,
+    (inputs, gx): (&[Image<T>], &[Image<T>]),
+    meet: Meet<'_, T>,
+    buffer: &mut [T],
+    write: impl FnMut(usize, Add<'_, T>),
+) {
+    let common = Common::new(plan, rho, weights, inputs, nowhere(plan));
+    let (packed, partials) = buffer.split_at_mut(2 * packed_len(plan));
+    let (forth, back) = packed.split_at_mut(packed_len(plan));
+    let (forward, backward): (Way<'_, T>, Way<'_, T>) = (common.pack_forward(forth), common.pack_back(back));
+    let shared = Shared::new(partials);
+    let tasks = tasks(plan, true);
+    pool::each(tasks, common.alone, |t| {
+        with_arrays(thread_len(plan, true), |buffer: &mut [T], walks| {
+            // SAFETY: the buffer has the arrays of an adjoint, what a group keeps, and its output; each task has a partial gradient.
+            let (mut desk, kept, out) = unsafe {
+                let desk = Desk::new(plan, buffer.as_mut_ptr(), shared.get().add(t * plan.weights()), true);
+                let kept = desk.rest;
+                (desk, kept, kept.add(plan.kept_of_group()))
+            };
+            for g in split(plan.groups(), tasks, t) {
+                let (strips, samples) = plan.group(g);
+                // SAFETY: the strip's hidden arrays follow each other.
+                let y = |s: usize, layer: usize| unsafe {
+                    kept.add((s - strips.start) * plan.kept_of_strip() + layer * plan.hidden * plan.pitch)
+                };
+                // SAFETY: as above; nobody else has the samples of this group.
+                unsafe {
+                    let image = common.cleared(&samples, out);
+                    for s in plan.group_strips(g) {
+                        walks.set(plan, s);
+                        let arrays = ([desk.x, desk.next], desk.m);
+                        let x = common.hidden(&forward, inputs, &walks.first, desk.edge, arrays, |layer| y(s, layer));
+                        common.output(&forward, walks.last(), desk.edge, (x, desk.m), image);
+                    }
+                    meet(samples.clone(), out);
+                    for s in plan.group_strips(g) {
+                        walks.set(plan, s);
+                        common.strip_back(&backward, (inputs, gx), image, walks, &mut desk, |layer| y(s, layer), None);
+                    }
+                }
+            }
+            // SAFETY: as above.
+            unsafe { desk.finish(plan) };
+        });
+    });
+    sums::write(&common, partials, write);
+}
