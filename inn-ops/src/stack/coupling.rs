@@ -1,8 +1,9 @@
 //! A coupling in one pass: a stack, a pointwise kernel that takes its output, and, on the way back, the stack's adjoint.
 //!
 //! Samples do not meet in a coupling. A task carries one group of them (a sample, or as many small ones as a strip has) through all of it
-//! before it takes the next, so that the hidden values of a group are all that is kept, in the cache of the core that needs them
-//! again, and nobody waits in between. Each task has a partial gradient of its own.
+//! before it takes the next, and nobody waits in between. Within a sample the way back moves like a front, strip by strip: pixels whose
+//! output no strip to come will reach are changed, and strips whose pixels and neighbours are changed get their adjoint. So the hidden values
+//! of a few strips are all that is kept, in the cache of the core that needs them again. Each task has a partial gradient of its own.
 
 use super::Weights;
 use super::adjoint::{self, Desk};
@@ -21,18 +22,25 @@ use std::ops::Range;
 
 /// Groups from which each is worth a task of its own: with fewer, the parts of a sample are dealt to threads.
 const GROUPS: usize = 6;
-/// Bytes of the hidden values of a group at most: more are out of the cache again before the adjoint needs them.
-const GROUP_BYTES: usize = 3 << 20;
+/// Bytes of the hidden values that are kept at one time, at most: more are out of the cache again before the adjoint needs them.
+const KEPT_BYTES: usize = 3 << 20;
 /// Tasks of a pass without a gradient.
 const TASKS: usize = 32;
 
-/// Applies the kernel to samples, whose output of the stack lies at an address: (samples, outputs, pixels) without gaps.
-pub(super) type Meet<'a, T> = &'a (dyn Fn(Range<usize>, *mut T) + Sync);
+/// Applies the kernel to some pixels of samples, whose output of the stack lies at an address: (samples, outputs, all pixels) without gaps.
+pub(super) type Meet<'a, T> = &'a (dyn Fn(Range<usize>, Range<usize>, *mut T) + Sync);
 
 impl Plan {
-    /// Elements that a group keeps.
-    fn kept_of_group(&self) -> usize {
-        self.group(0).0.len() * self.kept_of_strip()
+    /// Strips whose hidden values are kept at one time: the strip that comes next, those that its neighbours' neighbours are in, and the one
+    /// whose adjoint is due.
+    fn front(&self) -> usize {
+        let near = (2 * self.reach()).div_ceil(self.shortest().max(1));
+        self.group(0).0.len().min(near + 1)
+    }
+
+    /// Elements that are kept at one time.
+    fn kept_at_once(&self) -> usize {
+        self.front() * self.kept_of_strip()
     }
 
     /// Elements of the output of a group.
@@ -48,7 +56,7 @@ impl Plan {
     /// Whether it pays to go group by group.
     pub(super) fn couples(&self, back: bool) -> bool {
         let groups = self.groups();
-        (groups >= GROUPS || groups > 0 && self.is_small()) && (!back || self.kept_of_group() * self.bytes <= GROUP_BYTES)
+        (groups >= GROUPS || groups > 0 && self.is_small()) && (!back || self.kept_at_once() * self.bytes <= KEPT_BYTES)
     }
 
     /// Tasks that have a partial gradient each.
@@ -64,7 +72,7 @@ pub(super) fn shared_len(plan: &Plan, back: bool) -> usize {
 
 /// Elements of a task's arrays.
 pub(super) fn thread_len(plan: &Plan, back: bool) -> usize {
-    let arrays = if back { adjoint::thread_len(plan, true) + plan.kept_of_group() } else { map::thread_len(plan, false) };
+    let arrays = if back { adjoint::thread_len(plan, true) + plan.kept_at_once() } else { map::thread_len(plan, false) };
     arrays + plan.group_output()
 }
 
@@ -133,7 +141,7 @@ pub(super) unsafe fn map<T: CpuElement, A: Pointwise>(
                         common.output(&way, walks.last(), edge, (x, m), image);
                     }
                 }
-                meet(samples, out);
+                meet(samples, 0..plan.sample_pixels(), out);
             }
         });
     });
@@ -165,27 +173,37 @@ pub(super) unsafe fn pull<T: CpuElement, A: Pointwise>(
             let (mut desk, kept, out) = unsafe {
                 let desk = Desk::new(plan, buffer.as_mut_ptr(), shared.get().add(t * plan.weights()), true);
                 let kept = desk.rest;
-                (desk, kept, kept.add(plan.kept_of_group()))
+                (desk, kept, kept.add(plan.kept_at_once()))
             };
             for g in split(plan.groups(), tasks, t) {
                 let (strips, samples) = plan.group(g);
-                // SAFETY: the strip's hidden arrays follow each other.
+                let (front, pixels, reach) = (plan.front(), plan.sample_pixels(), plan.reach());
+                // SAFETY: the hidden arrays of a strip follow each other, and there are as many strips.
                 let y = |s: usize, layer: usize| unsafe {
-                    kept.add((s - strips.start) * plan.kept_of_strip() + layer * plan.hidden * plan.pitch)
+                    kept.add((s - strips.start) % front * plan.kept_of_strip() + layer * plan.hidden * plan.pitch)
                 };
                 // SAFETY: as above; nobody else has the samples of this group.
-                unsafe {
-                    let image = common.cleared(&samples, out);
-                    for s in plan.group_strips(g) {
-                        walks.set(plan, s);
+                let image = unsafe { common.cleared(&samples, out) };
+                let (mut changed, mut due) = (0, strips.start);
+                for s in strips.clone() {
+                    walks.set(plan, s);
+                    // SAFETY: as above; the strip whose place this one takes is done.
+                    unsafe {
                         let arrays = ([desk.x, desk.next], desk.m);
                         let x = common.hidden(&forward, inputs, &walks.first, desk.edge, arrays, |layer| y(s, layer));
                         common.output(&forward, walks.last(), desk.edge, (x, desk.m), image);
                     }
-                    meet(samples.clone(), out);
-                    for s in plan.group_strips(g) {
-                        walks.set(plan, s);
-                        common.strip_back(&backward, (inputs, gx), image, walks, &mut desk, |layer| y(s, layer), None);
+                    let last = s + 1 == strips.end;
+                    let known = if last { pixels } else { plan.end(s).saturating_sub(reach) };
+                    if known > changed {
+                        meet(samples.clone(), changed..known, out);
+                        changed = known;
+                    }
+                    while due < strips.end && (last || plan.end(due) + reach <= changed) {
+                        walks.set(plan, due);
+                        // SAFETY: as above; the strip's neighbours are in place.
+                        unsafe { common.strip_back(&backward, (inputs, gx), image, walks, &mut desk, |layer| y(due, layer), None) };
+                        due += 1;
                     }
                 }
             }

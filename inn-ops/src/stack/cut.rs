@@ -151,6 +151,17 @@ impl Plan {
         (index..index + 1, samples)
     }
 
+    /// The pixel of its sample after the last one of a strip.
+    pub(super) fn end(&self, strip: usize) -> usize {
+        let (strip, lines) = (self.strip(strip), self.extents[0] * self.extents[1]);
+        ((strip.lines.end - 1) % lines.max(1)) * self.extents[2] + strip.x.end
+    }
+
+    /// Pixels of the shortest strip.
+    pub(super) fn shortest(&self) -> usize {
+        self.cut.shortest(self.extents)
+    }
+
     /// The strips of a group in the order in which they meet.
     pub(super) fn group_strips(&self, index: usize) -> impl Iterator<Item = usize> + '_ {
         let strips = self.group(index).0;

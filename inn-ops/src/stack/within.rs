@@ -79,9 +79,10 @@ pub(crate) fn couple<T: CpuElement, A: Pointwise, K: Kernel>(
     let sums = logdet.window();
     expect_per_sample(moved.shape, sums, logdet.buffer().as_slice().len())?;
     let (values, logdet) = (Shared::new(state.buffer_mut().as_mut_slice()), Shared::new(logdet.buffer_mut().as_mut_slice()));
-    let meet = |samples: Range<usize>, out: *mut T| {
-        let here = moved.samples(samples.clone());
-        let mut operands: Vec<_> = output(here.shape, groups, out).collect();
+    let meet = |samples: Range<usize>, pixels: Range<usize>, out: *mut T| {
+        let all = moved.samples(samples.clone());
+        let here = part(all, &pixels);
+        let mut operands: Vec<_> = output(all.shape, groups, &pixels, out).collect();
         operands.push(Operand::new(values.get(), here, true));
         // SAFETY: the windows lie within their buffers, and the output where it was announced; each group of samples has its own parts of all.
         unsafe {
@@ -124,14 +125,15 @@ pub(crate) fn couple_pull<T: CpuElement, A: Pointwise, K: Kernel>(
     let (values, cotangents) = (Shared::new(state.buffer_mut().as_mut_slice()), Shared::new(cotangent.buffer_mut().as_mut_slice()));
     let read = gl.buffer().as_slice();
     let per_sample = gl.window();
-    let meet = |samples: Range<usize>, out: *mut T| {
-        let (here, there) = (moved.samples(samples.clone()), gmoved.samples(samples.clone()));
+    let meet = |samples: Range<usize>, pixels: Range<usize>, out: *mut T| {
+        let all = moved.samples(samples.clone());
+        let (here, there) = (part(all, &pixels), part(gmoved.samples(samples.clone()), &pixels));
         let mut operands = vec![
             Operand::new(read.as_ptr().cast_mut(), per_sample.samples(samples).over_channels(here.shape), true),
             Operand::new(values.get(), here, true),
             Operand::new(cotangents.get(), there, true),
         ];
-        operands.extend(output(here.shape, groups, out));
+        operands.extend(output(all.shape, groups, &pixels, out));
         // SAFETY: as in `couple`; what is read alone is not written.
         unsafe { zip::part(kernel, here.shape, &mut operands) };
     };
@@ -144,9 +146,18 @@ pub(crate) fn couple_pull<T: CpuElement, A: Pointwise, K: Kernel>(
     Ok(())
 }
 
-/// The groups of the output of some samples, of the shape of what they change.
-fn output<T>(moved: Shape, groups: usize, out: *mut T) -> impl Iterator<Item = Operand<T>> {
-    let window = Window::contiguous(moved.with_channels(groups * moved.channels()), 0);
+/// Some pixels of a window.
+fn part(w: Window, pixels: &Range<usize>) -> Window {
+    if pixels.len() == w.shape.pixels() {
+        return w;
+    }
+    let shape = w.shape.with_extents([1, 1, pixels.len()]);
+    Window { offset: w.offset + pixels.start * w.pixel_stride, shape, ..w }
+}
+
+/// The groups of the output of some samples, of the shape of what they change: some pixels of them.
+fn output<T>(moved: Shape, groups: usize, pixels: &Range<usize>, out: *mut T) -> impl Iterator<Item = Operand<T>> {
+    let window = part(Window::contiguous(moved.with_channels(groups * moved.channels()), 0), pixels);
     (0..groups).map(move |i| Operand::new(out, window.channels(i * moved.channels()..(i + 1) * moved.channels()), true))
 }
 
