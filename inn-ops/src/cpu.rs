@@ -295,7 +295,7 @@ impl<T: CpuElement> Backend for Cpu<T> {
                 };
                 let geometry = geometry(conv, window(x), window(w), window(y));
                 let conv::scratch::Scratch { shared, each, alone } =
-                    geometry.map_or(conv::scratch::Scratch::NONE, |g| conv::scratch_of::<T>(&g, op));
+                    geometry.map_or(conv::scratch::Scratch::NONE, |g| conv::scratch_of::<T>(&g, op, threads));
                 Scratch { buffer: 0, caller: shared, each, threads: if alone { 1 } else { threads } }
             }
             Primitive::Stack { pass, ref shape } => stack::scratch::<T>(pass, shape, threads),

@@ -5,7 +5,7 @@ use super::geometry::Geometry;
 use super::index::{Index, Taps, index_bytes, with_index};
 use super::kernels::{Dispatch, Kernels};
 use super::micro::Panel;
-use super::plan::{Piece, Plan, SLACK, split};
+use super::plan::{Piece, Plan, SLACK, parts, split};
 use super::scratch::{Scratch, Shared, with_buffer};
 use super::{Planes, PlanesMut};
 use crate::pool;
@@ -19,8 +19,6 @@ pub(super) const SMALL: usize = 1 << 21;
 /// Positions of a box at least, so that starting it, its halo and the ends of
 /// its run cost little.
 const LEAST: usize = 384;
-/// Units of work of a call, if it has enough of it.
-const UNITS: usize = 16;
 
 /// The decomposition of a call.
 struct Apply<'a> {
@@ -43,7 +41,7 @@ struct Apply<'a> {
 }
 
 impl<'a> Apply<'a> {
-    fn new(g: &'a Geometry, adjoint: bool, max_rows: usize, bytes: usize) -> Self {
+    fn new(g: &'a Geometry, adjoint: bool, max_rows: usize, bytes: usize, threads: usize) -> Self {
         let (rows, channels) = if adjoint { (g.in_channels, g.out_channels) } else { (g.out_channels, g.in_channels) };
         let work = rows * channels * g.taps();
         let budget = BUDGET / bytes;
@@ -52,7 +50,7 @@ impl<'a> Apply<'a> {
         let blocks = rows.div_ceil(max_rows);
         let positions: usize = plan.axes.iter().map(|axis| axis.count).product::<usize>() * g.batch;
         let total = work.saturating_mul(positions);
-        let row_parts = (UNITS / plan.boxes()).min(total / SMALL).clamp(1, blocks);
+        let row_parts = parts(plan.boxes(), threads, (total / SMALL).clamp(1, blocks));
         Apply {
             g,
             adjoint,
@@ -262,7 +260,7 @@ pub(super) fn apply<T: Dispatch>(
     accumulate: bool,
 ) {
     let kernels = T::kernels(level);
-    let apply = Apply::new(g, adjoint, kernels.panel.len(), size_of::<T>());
+    let apply = Apply::new(g, adjoint, kernels.panel.len(), size_of::<T>(), rayon::current_num_threads());
     // Pixels between the taps of a stride beyond the kernel get nothing.
     let gaps = adjoint && (0..3).any(|axis| g.stride[axis] > g.kernel[axis]);
     let target = if gaps && !accumulate { target.clear(g.batch, apply.rows, g.input_pixels()) } else { target };
@@ -282,8 +280,8 @@ pub(super) fn apply<T: Dispatch>(
 }
 
 /// Upper bounds on the scratch memory of [`apply`].
-pub(super) fn scratch(g: &Geometry, adjoint: bool, (max_rows, lanes): (usize, usize), bytes: usize) -> Scratch {
-    let apply = Apply::new(g, adjoint, max_rows, bytes);
+pub(super) fn scratch(g: &Geometry, adjoint: bool, (max_rows, lanes): (usize, usize), bytes: usize, threads: usize) -> Scratch {
+    let apply = Apply::new(g, adjoint, max_rows, bytes, threads);
     let shared = apply.rows * apply.channels * g.taps() * bytes + 64;
     let planes = apply.plane_elements() * bytes + 64;
     let index = index_bytes(apply.plan.lines, apply.plan.channel_len, lanes, apply.chunk * g.taps());

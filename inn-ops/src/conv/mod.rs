@@ -236,12 +236,12 @@ pub fn weight_gradient_at<T: ConvElement>(
 /// Threads keep their part for later calls. What the call shares (rearranged
 /// weights, or sums of weight gradients) belongs to the calling thread.
 pub fn scratch_bytes<T: ConvElement>(g: &Geometry, op: Op, threads: usize) -> usize {
-    let scratch = scratch_of::<T>(g, op);
+    let scratch = scratch_of::<T>(g, op, threads);
     scratch.shared + if scratch.alone { 1 } else { threads } * scratch.each
 }
 
 /// The parts of [`scratch_bytes`].
-pub(crate) fn scratch_of<T: ConvElement>(g: &Geometry, op: Op) -> Scratch {
+pub(crate) fn scratch_of<T: ConvElement>(g: &Geometry, op: Op, threads: usize) -> Scratch {
     if g.check().is_err() || g.batch == 0 || g.in_channels == 0 || g.out_channels == 0 {
         return Scratch::NONE;
     }
@@ -253,9 +253,9 @@ pub(crate) fn scratch_of<T: ConvElement>(g: &Geometry, op: Op) -> Scratch {
         Op::Forward if single => dense::scratch((batch, o, i), kernels.lanes, bytes),
         Op::InputGradient if single => dense::scratch((batch, i, o), kernels.lanes, bytes),
         Op::WeightGradient if single && g.taps() == 1 => dense::scratch((o, i, batch), kernels.lanes, bytes),
-        Op::Forward => apply::scratch(&flat(g), false, (kernels.panel.len(), kernels.lanes), bytes),
-        Op::InputGradient => apply::scratch(&flat(g), true, (kernels.panel.len(), kernels.lanes), bytes),
-        Op::WeightGradient => weight::scratch(&flat(g), kernels.lanes, bytes),
+        Op::Forward => apply::scratch(&flat(g), false, (kernels.panel.len(), kernels.lanes), bytes, threads),
+        Op::InputGradient => apply::scratch(&flat(g), true, (kernels.panel.len(), kernels.lanes), bytes, threads),
+        Op::WeightGradient => weight::scratch(&flat(g), kernels.lanes, bytes, threads),
     }
 }
 

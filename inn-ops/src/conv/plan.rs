@@ -235,6 +235,13 @@ impl Plan {
     }
 }
 
+/// Parts of each of some units of work that as many threads are busy with, at most `most`: no more than that takes, since each part does some
+/// of the work again.
+pub(super) fn parts(units: usize, threads: usize, most: usize) -> usize {
+    let busy = |parts: &usize| (units * parts).is_multiple_of(threads.max(1)) || units * parts >= 4 * threads;
+    (1..most.max(1)).find(busy).unwrap_or(most.max(1))
+}
+
 /// Part `index` of `0..len` cut into `parts` nearly equal parts.
 pub(crate) fn split(len: usize, parts: usize, index: usize) -> std::ops::Range<usize> {
     let (size, longer) = (len / parts, len % parts);

@@ -2,7 +2,13 @@
 
 use super::ConvElement;
 use super::dense::Matrix;
+use super::plan::split;
+use super::scratch::Shared;
+use crate::pool;
 use crate::simd::{Element, Level};
+
+/// Elements that are worth a task of their own to be set to zero.
+const CLEARED: usize = 1 << 14;
 
 /// Read access to an array of planes, `[batch][channel][pixel]`: the pixels of
 /// a channel are contiguous, channels and samples start at multiples of the
@@ -120,12 +126,15 @@ impl<T: Element> PlanesMut<'_, T> {
 
     /// Sets all pixels to zero.
     pub(super) fn clear(self, batch: usize, channels: usize, plane: usize) -> Self {
-        for b in 0..batch {
-            for c in 0..channels {
-                let start = b * self.batch_stride + c * self.channel_stride;
-                self.data[start..start + plane].fill(T::ZERO);
+        let (data, rows) = (Shared::new(&mut *self.data), batch * channels);
+        let pieces = rows.div_ceil(CLEARED.div_ceil(plane.max(1)));
+        pool::each(pieces, false, |piece| {
+            for row in split(rows, pieces, piece) {
+                let start = row / channels * self.batch_stride + row % channels * self.channel_stride;
+                // SAFETY: within the data, as the callers checked; no two rows share a pixel.
+                unsafe { std::slice::from_raw_parts_mut(data.get().add(start), plane) }.fill(T::ZERO);
             }
-        }
+        });
         self
     }
 }

@@ -14,7 +14,7 @@ use super::index::{Index, Taps, index_bytes, with_index};
 use super::kernels::{Dispatch, Kernels};
 use super::outer::{Outer, Turn};
 use super::passes::passes;
-use super::plan::{Piece, Plan, SLACK, split};
+use super::plan::{Piece, Plan, SLACK, parts, split};
 use super::scratch::{Scratch, Shared, with_buffer, with_two};
 use super::{Planes, PlanesMut};
 use crate::pool;
@@ -61,7 +61,7 @@ struct Weight<'a> {
 }
 
 impl<'a> Weight<'a> {
-    fn new(g: &'a Geometry, lanes: usize, bytes: usize) -> Self {
+    fn new(g: &'a Geometry, lanes: usize, bytes: usize, threads: usize) -> Self {
         let (i, o, taps) = (g.in_channels, g.out_channels, g.taps());
         let padded = |channels: usize| channels.div_ceil(lanes) * lanes;
         // Inputs have padding and halo to transpose, hence the odds. A single
@@ -84,8 +84,8 @@ impl<'a> Weight<'a> {
         let units = (total / SMALL).clamp(1, UNITS);
         let sums = vectors * lanes * vector_taps * rows * row_taps;
         let slots = plan.boxes().min(units).min(PARTIALS / sums.max(1)).max(1);
-        // Parts copy the rows once each, so there are fewer of them.
-        let parts = units.div_ceil(2).div_ceil(slots).clamp(1, vectors);
+        // Parts copy the rows once each.
+        let parts = parts(slots, threads, units.div_ceil(2).min(vectors));
         Weight {
             g,
             plan,
@@ -376,7 +376,7 @@ pub(super) fn weight_gradient<T: Dispatch>(
 }
 
 fn pass<T: Dispatch>(g: &Geometry, kernels: &Kernels<T>, x: Planes<'_, T>, gy: Planes<'_, T>, gw: PlanesMut<'_, T>, accumulate: bool) {
-    let weight = Weight::new(g, kernels.lanes, size_of::<T>());
+    let weight = Weight::new(g, kernels.lanes, size_of::<T>(), rayon::current_num_threads());
     with_buffer(weight.slots * weight.sums(), |sums: &mut [T]| {
         let units = weight.slots * weight.parts;
         let many = weight.slots * weight.sums() > 1 << 16;
@@ -391,9 +391,9 @@ fn pass<T: Dispatch>(g: &Geometry, kernels: &Kernels<T>, x: Planes<'_, T>, gy: P
 }
 
 /// Upper bounds on the scratch memory of [`weight_gradient`].
-pub(super) fn scratch(g: &Geometry, lanes: usize, bytes: usize) -> Scratch {
+pub(super) fn scratch(g: &Geometry, lanes: usize, bytes: usize, threads: usize) -> Scratch {
     let pass = |g: &Geometry| {
-        let weight = Weight::new(g, lanes, bytes);
+        let weight = Weight::new(g, lanes, bytes, threads);
         let planes = (weight.vector_elements() + weight.row_elements()) * bytes + 128;
         let offsets = weight.row_chunk * weight.row_taps + weight.vector_chunk * weight.vector_taps;
         let index = index_bytes(weight.plan.lines, weight.plan.channel_len, lanes, offsets);

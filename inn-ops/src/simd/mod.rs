@@ -45,6 +45,7 @@ impl Level {
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("bmi2")
             }
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("popcnt"),
@@ -223,19 +224,8 @@ pub(crate) trait Lanes: Copy {
     /// `accumulate`.
     #[inline(always)]
     unsafe fn scatter(self, to: *mut Self::Elem, mask: u32, step: usize, accumulate: bool) {
-        let mut lanes = [Self::Elem::ZERO; MAX_LANES];
-        // SAFETY: the array has at least `N` elements.
-        unsafe { self.store(lanes.as_mut_ptr()) };
-        let mut rest = mask;
-        let mut at = to;
-        while rest != 0 {
-            let value = lanes[rest.trailing_zeros() as usize % MAX_LANES];
-            // SAFETY: the caller vouches for as many places as the mask has
-            // bits; `wrapping_add` only ever passes them after the last one.
-            unsafe { *at = if accumulate { *at + value } else { value } };
-            at = at.wrapping_add(step);
-            rest &= rest - 1;
-        }
+        // SAFETY: as for this function.
+        unsafe { scatter(self, to, mask, step, accumulate) }
     }
 
     /// [`scatter`](Self::scatter) to adjacent places (`step` of one).
@@ -252,6 +242,28 @@ pub(crate) trait Lanes: Copy {
                 self.scatter(to, mask, 1, accumulate);
             }
         }
+    }
+}
+
+/// [`Lanes::scatter`], lane by lane.
+///
+/// # Safety
+///
+/// As the functions of [`Lanes`].
+#[inline(always)]
+unsafe fn scatter<L: Lanes>(v: L, to: *mut L::Elem, mask: u32, step: usize, accumulate: bool) {
+    let mut lanes = [L::Elem::ZERO; MAX_LANES];
+    // SAFETY: the array has at least `N` elements.
+    unsafe { v.store(lanes.as_mut_ptr()) };
+    let mut rest = mask;
+    let mut at = to;
+    while rest != 0 {
+        let value = lanes[rest.trailing_zeros() as usize % MAX_LANES];
+        // SAFETY: the caller vouches for as many places as the mask has
+        // bits; `wrapping_add` only ever passes them after the last one.
+        unsafe { *at = if accumulate { *at + value } else { value } };
+        at = at.wrapping_add(step);
+        rest &= rest - 1;
     }
 }
 
@@ -290,4 +302,80 @@ unsafe fn gather<L: Lanes>(from: *const L::Elem, mask: u32, step: usize) -> L {
     }
     // SAFETY: the array has at least `N` elements.
     unsafe { L::load(lanes.as_ptr()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Strided access of a vector type against the same lane by lane, with margins that nobody may read or write.
+    fn strided<L: Lanes>() {
+        let number = |i: usize| L::Elem::of(1.0 + i as f64);
+        for step in 1..=6 {
+            for mask in [0u32, 1, 0b101, 0x8001, 0x7ffe, 0xffff, 0x5a5a, 0x00ff].map(|mask| mask & (u32::MAX >> (32 - L::N))) {
+                let source: Vec<_> = (0..L::N * step).map(number).collect();
+                let (mut got, mut expected) = ([L::Elem::ZERO; MAX_LANES], [L::Elem::ZERO; MAX_LANES]);
+                // SAFETY: the level is available, and the arrays have all lanes.
+                unsafe {
+                    L::gather(source.as_ptr(), mask, step).store(got.as_mut_ptr());
+                    super::gather::<L>(source.as_ptr(), mask, step).store(expected.as_mut_ptr());
+                }
+                assert_eq!(got, expected, "gather, step {step}, mask {mask:b}");
+                for accumulate in [false, true] {
+                    let [mut got, mut expected] = [(); 2].map(|()| (100..100 + L::N * step + 8).map(number).collect::<Vec<_>>());
+                    // SAFETY: as above.
+                    unsafe {
+                        let value = L::load(source.as_ptr());
+                        value.scatter(got.as_mut_ptr(), mask, step, accumulate);
+                        super::scatter(value, expected.as_mut_ptr(), mask, step, accumulate);
+                    }
+                    assert_eq!(got, expected, "scatter, step {step}, mask {mask:b}");
+                }
+            }
+        }
+    }
+
+    /// Columns of a square, and the slopes of a function on the way.
+    fn columns<L: Lanes>() {
+        let (row, size) = (L::N + 3, L::N);
+        let source: Vec<_> = (0..row * size).map(|i| L::Elem::of((i * 7 % 11) as f64 - 5.0)).collect();
+        // SAFETY: the level is available, and the array has the rows.
+        unsafe {
+            let (above, below) = (L::splat(L::Elem::of(3.0)), L::splat(L::Elem::of(-0.5)));
+            let v = L::columns(source.as_ptr(), row, |v| v.scaled(v, above, below));
+            for (c, v) in v.iter().enumerate().take(size) {
+                let mut got = [L::Elem::ZERO; MAX_LANES];
+                v.store(got.as_mut_ptr());
+                for (r, &got) in got.iter().enumerate().take(size) {
+                    let x = source[r * row + c];
+                    assert_eq!(got, x * L::Elem::of(if x >= L::Elem::ZERO { 3.0 } else { -0.5 }), "row {r}, column {c}");
+                }
+            }
+            for count in 1..=size {
+                let mut to = vec![L::Elem::of(9.0); size];
+                L::load(source.as_ptr()).store_first(to.as_mut_ptr(), count);
+                assert!(to[..count] == source[..count] && to[count..].iter().all(|&v| v == L::Elem::of(9.0)));
+            }
+        }
+    }
+
+    #[test]
+    fn vectors_of_every_level_do_what_lanes_do() {
+        macro_rules! check {
+            ($($vector:ty),*) => { $(strided::<$vector>(); columns::<$vector>();)* };
+        }
+        check!(scalar::Quad<f32>, scalar::Quad<f64>);
+        #[cfg(target_arch = "x86_64")]
+        if Level::Avx2.is_available() {
+            check!(avx2::F32x8, avx2::F64x4);
+        }
+        #[cfg(target_arch = "x86_64")]
+        if Level::Avx512.is_available() {
+            check!(avx512::F32x16, avx512::F64x8);
+        }
+        #[cfg(target_arch = "aarch64")]
+        if Level::Neon.is_available() {
+            check!(neon::F32x4, neon::F64x2);
+        }
+    }
 }
