@@ -24,6 +24,8 @@ use std::ops::Range;
 const GROUPS: usize = 6;
 /// Bytes of the hidden values that are kept at one time, at most: more are out of the cache again before the adjoint needs them.
 const KEPT_BYTES: usize = 3 << 20;
+/// Bytes of the output of a group at most: each thread has room for one, and a large volume must not be there once more for every thread.
+const OUTPUT_BYTES: usize = 16 << 20;
 /// Tasks of a pass without a gradient.
 const TASKS: usize = 32;
 
@@ -45,7 +47,8 @@ impl Plan {
 
     /// Elements of the output of a group.
     fn group_output(&self) -> usize {
-        let most = (0..self.groups()).map(|g| self.group(g).1.len()).max().unwrap_or(0);
+        // The first of almost equal parts is the longest.
+        let most = self.group(0).1.len();
         most * self.outputs * self.sample_pixels()
     }
 
@@ -56,7 +59,9 @@ impl Plan {
     /// Whether it pays to go group by group.
     pub(super) fn couples(&self, back: bool) -> bool {
         let groups = self.groups();
-        (groups >= GROUPS || groups > 0 && self.is_small()) && (!back || self.kept_at_once() * self.bytes <= KEPT_BYTES)
+        (groups >= GROUPS || groups > 0 && self.is_small())
+            && self.group_output() * self.bytes <= OUTPUT_BYTES
+            && (!back || self.kept_at_once() * self.bytes <= KEPT_BYTES)
     }
 
     /// Tasks that have a partial gradient each.
@@ -121,9 +126,9 @@ pub(super) unsafe fn map<T: CpuElement, A: Pointwise>(
 ) {
     let common = Common::new(plan, rho, weights, inputs, nowhere(plan));
     let way = common.pack_forward(packed);
-    let tasks = tasks(plan, false);
+    let (tasks, len) = (tasks(plan, false), thread_len(plan, false));
     pool::each(tasks, common.alone, |t| {
-        with_arrays(thread_len(plan, false), |buffer: &mut [T], walks| {
+        with_arrays(len, |buffer: &mut [T], walks| {
             let edge = buffer.as_mut_ptr();
             // SAFETY: the buffer has the arrays of a pass that keeps nothing, and the output of a group.
             let (m, xs, out) = unsafe {
@@ -166,9 +171,10 @@ pub(super) unsafe fn pull<T: CpuElement, A: Pointwise>(
     let (forth, back) = packed.split_at_mut(packed_len(plan));
     let (forward, backward): (Way<'_, T>, Way<'_, T>) = (common.pack_forward(forth), common.pack_back(back));
     let shared = Shared::new(partials);
-    let tasks = tasks(plan, true);
+    let (tasks, len) = (tasks(plan, true), thread_len(plan, true));
+    let (front, pixels, reach) = (plan.front(), plan.sample_pixels(), plan.reach());
     pool::each(tasks, common.alone, |t| {
-        with_arrays(thread_len(plan, true), |buffer: &mut [T], walks| {
+        with_arrays(len, |buffer: &mut [T], walks| {
             // SAFETY: the buffer has the arrays of an adjoint, what a group keeps, and its output; each task has a partial gradient.
             let (mut desk, kept, out) = unsafe {
                 let desk = Desk::new(plan, buffer.as_mut_ptr(), shared.get().add(t * plan.weights()), true);
@@ -177,7 +183,6 @@ pub(super) unsafe fn pull<T: CpuElement, A: Pointwise>(
             };
             for g in split(plan.groups(), tasks, t) {
                 let (strips, samples) = plan.group(g);
-                let (front, pixels, reach) = (plan.front(), plan.sample_pixels(), plan.reach());
                 // SAFETY: the hidden arrays of a strip follow each other, and there are as many strips.
                 let y = |s: usize, layer: usize| unsafe {
                     kept.add((s - strips.start) % front * plan.kept_of_strip() + layer * plan.hidden * plan.pitch)

@@ -247,4 +247,14 @@ mod tests {
             }
         }
     }
+
+    /// A thread has room for what a group needs, and no more than is near it.
+    #[test]
+    fn couplings_go_group_by_group_where_groups_are_many_and_small() {
+        assert!(plan(8, &[64, 64], 3, 128).couples(true) && plan(6, &[512, 512], 3, 256).couples(true));
+        // Few samples; planes whose neighbours are far; an output of 216 MB for each thread.
+        assert!(!plan(5, &[64, 64], 3, 128).couples(false));
+        assert!(!plan(8, &[8, 128, 128], 3, 128).couples(true) && plan(8, &[8, 128, 128], 3, 128).couples(false));
+        assert!(!plan(6, &[300, 300, 300], 3, 8).couples(false));
+    }
 }
