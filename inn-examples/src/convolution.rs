@@ -6,7 +6,7 @@ use inn_ops::Cpu;
 use serde::Serialize;
 
 /// What is timed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Operation {
     /// y = w * x.

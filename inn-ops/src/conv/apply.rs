@@ -5,6 +5,7 @@ use super::geometry::Geometry;
 use super::index::{Index, Taps, index_bytes, with_index};
 use super::kernels::{Dispatch, Kernels};
 use super::micro::Panel;
+use super::outer::Turn;
 use super::plan::{Piece, Plan, SLACK, parts, split};
 use super::scratch::{Scratch, Shared, with_buffer};
 use super::{Planes, PlanesMut};
@@ -45,7 +46,7 @@ impl<'a> Apply<'a> {
         let (rows, channels) = if adjoint { (g.in_channels, g.out_channels) } else { (g.out_channels, g.in_channels) };
         let work = rows * channels * g.taps();
         let budget = BUDGET / bytes;
-        let plan = Plan::new(g, adjoint, channels, work, budget, LEAST);
+        let plan = Plan::new(g, adjoint, budget, LEAST);
         let chunks = channels.div_ceil((budget / plan.channel_len).max(1)).max(1);
         let blocks = rows.div_ceil(max_rows);
         let positions: usize = plan.axes.iter().map(|axis| axis.count).product::<usize>() * g.batch;
@@ -86,44 +87,53 @@ impl<'a> Apply<'a> {
 
     /// Arranges the weights as the kernels take them:
     /// `[phase][block of rows][channel][tap][row of the block]`.
-    fn pack<T: Dispatch>(&self, w: Planes<'_, T>, packed: &mut [T]) {
+    fn pack<T: Dispatch>(&self, kernels: &Kernels<T>, w: Planes<'_, T>, packed: &mut [T]) {
         let (row, channel) = if self.adjoint { (w.channel_stride, w.batch_stride) } else { (w.batch_stride, w.channel_stride) };
-        let len = packed.len();
+        let (len, all) = (packed.len(), self.g.taps());
+        if self.channels == 0 {
+            return;
+        }
         let target = Shared::new(packed);
+        let turn = |from: usize, rows: usize, columns: usize, to: *mut T| {
+            assert!(w.data.len() >= from + (rows - 1) * row + columns);
+            let from = w.data[from..].as_ptr();
+            let turn = Turn { from, from_row: row, rows, columns, to, to_row: rows, pad: false, accumulate: false, slopes: None };
+            // SAFETY: `Kernels` of an available level; the weights as asserted, and the callers have room for as many.
+            unsafe { (kernels.turn)(&turn) };
+        };
         let block = |block: usize| {
             let rows = split(self.rows, self.blocks, block);
-            self.each_phase(|taps, base| {
-                let count = taps.count();
-                let start = base + rows.start * self.channels * count;
-                let put = |at: usize, value: T| {
-                    // SAFETY: within `packed`, which has an element for every
-                    // weight; no two blocks share one.
-                    unsafe { *target.get().add(start + at) = value };
-                };
-                let block = rows.len();
-                if self.phases == [1; 3] {
-                    // All taps in their order, which are contiguous.
+            let start = rows.start * self.channels;
+            let (rows, from) = (rows.len(), rows.start * row);
+            if self.phases == [1; 3] {
+                // All taps in their order, which are adjacent, and channels may be too.
+                let (calls, columns) = if channel == all { (1, self.channels * all) } else { (self.channels, all) };
+                for c in 0..calls {
+                    turn(from + c * channel, rows, columns, target.get().wrapping_add((start + c * rows) * all));
+                }
+                return;
+            }
+            with_buffer(all * rows, |turned: &mut [T]| {
+                with_index(|index| {
+                    // Where each tap of channel 0 goes, and its distance to that of channel 1.
+                    index.off.resize(all, 0);
+                    index.other.resize(all, 0);
+                    self.each_phase(|taps, base| {
+                        let (count, mut at) = (taps.count(), 0);
+                        taps.each(|number, _, _| {
+                            index.off[number] = base + start * count + at;
+                            index.other[number] = count * rows;
+                            at += rows;
+                        });
+                    });
                     for c in 0..self.channels {
-                        for (m, r) in rows.clone().enumerate() {
-                            let from = r * row + c * channel;
-                            let to = c * count * block + m;
-                            for (tap, &value) in w.data[from..from + count].iter().enumerate() {
-                                put(to + tap * block, value);
-                            }
+                        turn(from + c * channel, rows, all, turned.as_mut_ptr());
+                        for (turned, (off, apart)) in turned.chunks_exact(rows).zip(index.off.iter().zip(&index.other)) {
+                            // SAFETY: within `packed`, which has an element for every weight; no two blocks share one.
+                            unsafe { std::slice::from_raw_parts_mut(target.get().add(off + c * apart), rows) }.copy_from_slice(turned);
                         }
                     }
-                } else {
-                    let mut tap = 0;
-                    taps.each(|number, _, _| {
-                        for c in 0..self.channels {
-                            for (m, r) in rows.clone().enumerate() {
-                                let value = w.data[r * row + c * channel + number];
-                                put((c * count + tap) * block + m, value);
-                            }
-                        }
-                        tap += 1;
-                    });
-                }
+                });
             });
         };
         let alone = self.small || len < 1 << 15;
@@ -265,7 +275,7 @@ pub(super) fn apply<T: Dispatch>(
     let gaps = adjoint && (0..3).any(|axis| g.stride[axis] > g.kernel[axis]);
     let target = if gaps && !accumulate { target.clear(g.batch, apply.rows, g.input_pixels()) } else { target };
     with_buffer(apply.rows * apply.channels * g.taps(), |packed: &mut [T]| {
-        apply.pack(w, packed);
+        apply.pack(kernels, w, packed);
         let io = Io {
             source,
             packed,
@@ -284,6 +294,7 @@ pub(super) fn scratch(g: &Geometry, adjoint: bool, (max_rows, lanes): (usize, us
     let apply = Apply::new(g, adjoint, max_rows, bytes, threads);
     let shared = apply.rows * apply.channels * g.taps() * bytes + 64;
     let planes = apply.plane_elements() * bytes + 64;
-    let index = index_bytes(apply.plan.lines, apply.plan.channel_len, lanes, apply.chunk * g.taps());
-    Scratch { shared, each: planes + index, alone: apply.small }
+    let index = index_bytes(apply.plan.lines, apply.plan.plane_len, lanes, apply.chunk * g.taps());
+    let turned = if apply.phases == [1; 3] { 0 } else { g.taps() * (max_rows * bytes + 4 * size_of::<usize>()) + 64 };
+    Scratch { shared, each: planes + index + turned, alone: apply.small }
 }

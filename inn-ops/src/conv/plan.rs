@@ -13,6 +13,13 @@
 //! padding of the next; likewise for slices and samples. That keeps the run
 //! short: an image of 8 x 8 pixels with a padding of 1 takes 9 x 9 positions.
 //!
+//! Where that still wastes too much of the run (large kernels on small images),
+//! the last axes are *lowered*: they have a plane for each tap instead of each
+//! phase, copied once for each, and no halo. Lines then follow each other
+//! without a gap. Lowering all axes is the well-known matrix of patches
+//! (im2col); lowering the last one, that of Cho and Brand, "MEC:
+//! Memory-efficient Convolution for Deep Neural Network", ICML 2017.
+//!
 //! Everything here depends on shapes only, never on the number of threads.
 
 use super::geometry::Geometry;
@@ -34,6 +41,8 @@ pub(crate) struct Axis {
     pub(crate) source_phases: usize,
     /// Elements of a plane beyond the positions of its box.
     pub(crate) halo: usize,
+    /// Whether there is a plane for each tap.
+    lowered: bool,
     /// Extent of the target.
     pub(crate) target: usize,
     /// Position `v` in phase `r` is the target at
@@ -54,6 +63,7 @@ impl Axis {
             source_shift: -(g.padding[axis] as isize),
             source_phases: s.min(k),
             halo: (k - 1) / s,
+            lowered: false,
             target: g.output[axis],
             target_step: 1,
             target_shift: 0,
@@ -75,10 +85,21 @@ impl Axis {
             source_shift: -(halo as isize),
             source_phases: 1,
             halo,
+            lowered: false,
             target: g.input[axis],
             target_step: s,
             target_shift: -(p as isize),
         }
+    }
+
+    /// The same with a plane for each of the `taps` that it shifts by.
+    fn lowered(self, taps: usize) -> Self {
+        Axis { source_phases: taps, halo: 0, lowered: true, ..self }
+    }
+
+    /// The plane of a tap that needs `phase` of the stride `shift` elements on, and the shift in that plane.
+    fn plane(&self, phase: usize, shift: usize) -> (usize, usize) {
+        if self.lowered { (phase + self.source_step * shift, 0) } else { (phase, shift) }
     }
 
     /// The elements of a plane, of a box of `count` positions from `start` on,
@@ -124,7 +145,8 @@ pub(crate) struct Plan {
     pub(crate) batch: usize,
     /// Groups of samples.
     pub(crate) groups: usize,
-    /// Largest length of a plane of one channel (all phases), with padding.
+    /// Largest length of a plane, and of those of one channel, with padding.
+    pub(crate) plane_len: usize,
     pub(crate) channel_len: usize,
     /// Largest number of positions of a box, of those with a target, and of
     /// lines, halo included.
@@ -139,31 +161,77 @@ const MAX_POSITIONS: usize = 2048;
 const MIN_WORK: usize = 1 << 20;
 /// Boxes of a call, if it has enough work: enough to keep cores evenly busy.
 const BOXES: usize = 16;
+/// Products that a result adds up at least between being read and written, where axes are lowered.
+const LOWERED: usize = 512;
+/// Cycles of [`Plan::cost`].
+const COPY: f64 = 3.0;
+const COPY_STEP: f64 = 8.0;
+const ADD: f64 = 4.0;
 
 impl Plan {
-    /// Plans the forward operation or, with `adjoint`, the input gradient.
-    /// `work` is the number of multiply-adds per position, and `budget` the
-    /// number of elements that the planes of all `channels` of a box should
-    /// not exceed if possible. Boxes have at least `least` positions, where the
-    /// axes and the budget allow it.
-    pub(crate) fn new(g: &Geometry, adjoint: bool, channels: usize, work: usize, budget: usize, least: usize) -> Self {
+    /// Plans the forward operation or, with `adjoint`, the input gradient, for the least time by [`cost`](Self::cost).
+    /// `budget` is the number of elements that the planes of all channels of a box should not exceed if possible.
+    /// Boxes have at least `least` positions, where the axes and the budget allow it.
+    pub(crate) fn new(g: &Geometry, adjoint: bool, budget: usize, least: usize) -> Self {
+        let (rows, channels) = if adjoint { (g.in_channels, g.out_channels) } else { (g.out_channels, g.in_channels) };
         let axis = if adjoint { Axis::input_gradient } else { Axis::forward };
-        let axes = [axis(g, 0), axis(g, 1), axis(g, 2)];
+        let mut axes = [axis(g, 0), axis(g, 1), axis(g, 2)];
+        let flat = Self::with_axes(g, axes, rows * channels * g.taps(), channels, budget, least);
+        let mut best = (flat.cost(rows, channels, g.taps(), budget), flat);
+        for axis in (0..3).rev().filter(|&axis| g.kernel[axis] > 1) {
+            let taps = if adjoint { axes[axis].halo + 1 } else { g.kernel[axis] };
+            axes[axis] = axes[axis].lowered(taps);
+            let held = LOWERED.div_ceil(g.taps()).min(channels);
+            let plan = Self::with_axes(g, axes, rows * channels * g.taps(), held, budget, least);
+            let cost = plan.cost(rows, channels, g.taps(), budget);
+            if cost < best.0 {
+                best = (cost, plan);
+            }
+        }
+        best.1
+    }
+
+    /// Boxes for which `held` channels at a time fit into the budget.
+    fn with_axes(g: &Geometry, axes: [Axis; 3], work: usize, held: usize, budget: usize, least: usize) -> Self {
         let total = axes.iter().map(|axis| axis.count).product::<usize>() * g.batch;
         let even = (MIN_WORK / work.max(1)).clamp(least, MAX_POSITIONS);
         let mut wanted = (total / BOXES).clamp(even, MAX_POSITIONS);
         loop {
             let plan = Self::with_positions(axes, g.batch, wanted);
-            if wanted <= least / 2 || plan.channel_len * channels <= budget {
+            if wanted <= least / 2 || plan.channel_len * held <= budget {
                 return plan;
             }
             wanted = wanted * 3 / 4;
         }
     }
 
+    /// Cycles that the inner loops take about: two multiply-adds of vectors a cycle; copying a vector of a plane, and each line that begins
+    /// within one; reading results and adding to them for each part of the channels that fits into the budget.
+    fn cost(&self, rows: usize, channels: usize, taps: usize, budget: usize) -> f64 {
+        let [p0, p1, p2] = self.parts;
+        let [n0, n1, n2] = [0, 1, 2].map(|axis| self.axes[axis].count.div_ceil(self.parts[axis]));
+        let samples = self.batch.div_ceil(self.groups.max(1));
+        let layout = Layout::new(&self.axes, self.axes.map(|axis| axis.first), [n0, n1, n2], samples);
+        // A gap of positions that nobody needs is computed, unless it spans whole vectors.
+        let run = |count: usize, len: usize, pitch: usize| {
+            let gap = pitch - len.min(pitch);
+            if gap < 2 * MAX_LANES { (count - 1) * pitch + len } else { count * (len + MAX_LANES) }
+        };
+        let slice = run(n1, n2, layout.dist[1]);
+        let sample = run(n0, slice, layout.dist[0]);
+        let vectors = (run(samples, sample, layout.sample).div_ceil(MAX_LANES) + 1) as f64;
+        let lines = (samples * (n0 + self.axes[0].halo) * (n1 + self.axes[1].halo)) as f64;
+        let pieces = layout.stride as f64 / MAX_LANES as f64 + lines;
+        let copied = layout.phases as f64 * pieces * if self.axes[2].source_step == 1 { COPY } else { COPY_STEP };
+        let (rows, channels, taps) = (rows as f64, channels as f64, taps as f64);
+        let chunks = (channels * self.channel_len as f64 / budget as f64).ceil();
+        let each = channels * (vectors * taps * rows / 2.0 + copied) + chunks * rows * vectors * ADD;
+        each * (self.groups * p0 * p1 * p2) as f64
+    }
+
     fn with_positions(axes: [Axis; 3], batch: usize, wanted: usize) -> Self {
         let [e0, e1, e2] = axes.map(|axis| axis.count);
-        let mut plan = Plan { axes, parts: [1; 3], batch, groups: 1, channel_len: 0, positions: 0, pixels: 0, lines: 0 };
+        let mut plan = Plan { axes, parts: [1; 3], batch, groups: 1, plane_len: 0, channel_len: 0, positions: 0, pixels: 0, lines: 0 };
         if e0 * e1 * e2 <= wanted {
             // Whole samples, several at a time if they are small.
             let one = Layout::new(&axes, axes.map(|axis| axis.first), [e0, e1, e2], 1);
@@ -198,6 +266,7 @@ impl Plan {
         let [p0, p1, p2] = plan.parts;
         let counts = [e0.div_ceil(p0), e1.div_ceil(p1), e2.div_ceil(p2)];
         let bound = Layout::apart(&axes, counts, batch.div_ceil(plan.groups.max(1)));
+        plan.plane_len = bound.stride;
         plan.channel_len = bound.stride * bound.phases;
         plan.positions = bound.positions;
         plan.lines = bound.samples * (counts[0] + axes[0].halo) * (counts[1] + axes[1].halo);
@@ -349,8 +418,11 @@ impl Layout {
 
     /// The offset of a phase of an axis and a shift along each axis.
     pub(crate) fn offset(&self, axes: &[Axis; 3], phase: [usize; 3], shift: [usize; 3]) -> usize {
-        let phase = (phase[0] * axes[1].source_phases + phase[1]) * axes[2].source_phases + phase[2];
-        let shift: usize = (0..3).map(|axis| shift[axis] * self.dist[axis]).sum();
-        phase * self.stride + shift
+        let mut at = [0, 0];
+        for axis in 0..3 {
+            let (plane, shift) = axes[axis].plane(phase[axis], shift[axis]);
+            at = [at[0] * axes[axis].source_phases + plane, at[1] + shift * self.dist[axis]];
+        }
+        at[0] * self.stride + at[1]
     }
 }

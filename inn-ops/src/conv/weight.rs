@@ -71,7 +71,7 @@ impl<'a> Weight<'a> {
         let wide = if thin * padded(o) * i <= 16 * padded(i) * o { Wide::Output } else { Wide::Input };
         let budget = BUDGET / bytes;
         let work = i * o * taps;
-        let plan = Plan::new(g, false, i, work, budget, LEAST);
+        let plan = Plan::new(g, false, budget, LEAST);
         let (wide_channels, rows, vector_taps, row_taps) = match wide {
             Wide::Output => (o, i, 1, taps),
             Wide::Input => (i, o, taps, 1),
@@ -129,18 +129,12 @@ impl<'a> Weight<'a> {
         let (slot, part) = (unit / self.parts, unit % self.parts);
         let vectors = split(self.vectors, self.parts, part);
         let sums = sums.get().wrapping_add(slot * self.sums());
-        let each = self.vector_taps * self.lanes;
-        for row in 0..self.rows * self.row_taps {
-            // SAFETY: the sums have room for all rows of all slots, and this
-            // unit alone has these vectors of this slot.
-            let sums = unsafe { std::slice::from_raw_parts_mut(sums.add(row * self.row() + vectors.start * each), vectors.len() * each) };
-            sums.fill(T::ZERO);
-        }
         with_two(self.vector_elements(), self.row_elements(), |vector_buffer: &mut [T], row_buffer| {
             with_index(|index| {
                 // Rows that fit as a whole are the same for all vectors.
                 let whole = self.row_chunk == self.rows;
-                for number in split(self.plan.boxes(), self.slots, slot) {
+                let boxes = split(self.plan.boxes(), self.slots, slot);
+                for number in boxes.clone() {
                     let piece = self.plan.piece(number);
                     for v in vectors.clone().step_by(self.vector_chunk) {
                         let chunk = v..(v + self.vector_chunk).min(vectors.end);
@@ -150,7 +144,17 @@ impl<'a> Weight<'a> {
                             if !whole || v == vectors.start {
                                 self.copy_rows(&piece, kernels, x, gy, rows.clone(), row_buffer, index);
                             }
-                            self.multiply(&piece, kernels, vector_buffer, chunk.clone(), row_buffer, rows, sums, index);
+                            self.multiply(
+                                &piece,
+                                kernels,
+                                vector_buffer,
+                                chunk.clone(),
+                                row_buffer,
+                                rows,
+                                sums,
+                                number > boxes.start,
+                                index,
+                            );
                         }
                     }
                 }
@@ -158,7 +162,7 @@ impl<'a> Weight<'a> {
         });
     }
 
-    /// Adds the products of a box to the sums.
+    /// Adds the products of a box to the sums, or begins the sums with them.
     fn multiply<T: Dispatch>(
         &self,
         piece: &Piece,
@@ -168,6 +172,7 @@ impl<'a> Weight<'a> {
         row_buffer: &[T],
         rows: Range<usize>,
         sums: *mut T,
+        add: bool,
         index: &mut Index,
     ) {
         let taps = Taps { g: self.g, adjoint: false, phase: [0; 3] };
@@ -190,7 +195,7 @@ impl<'a> Weight<'a> {
         let (height, first_row) = (kernels.outer.len(), rows.start * self.row_taps);
         let blocks = off.len().div_ceil(height);
         let (_, width) = kernels.outer[off.len().div_ceil(blocks) - 1];
-        for stretch in index.stretches.windows(2) {
+        for (number, stretch) in index.stretches.windows(2).enumerate() {
             for v in (0..other.len()).step_by(width) {
                 for block in 0..blocks {
                     let block = split(off.len(), blocks, block);
@@ -203,7 +208,7 @@ impl<'a> Weight<'a> {
                         runs: &index.runs[stretch[0]..stretch[1]],
                         to: sums.wrapping_add(at),
                         row,
-                        accumulate: true,
+                        accumulate: add || number > 0,
                     };
                     // SAFETY: `Kernels` of an available level; the buffers
                     // have all taps of all positions; the sums are this
@@ -396,7 +401,7 @@ pub(super) fn scratch(g: &Geometry, lanes: usize, bytes: usize, threads: usize) 
         let weight = Weight::new(g, lanes, bytes, threads);
         let planes = (weight.vector_elements() + weight.row_elements()) * bytes + 128;
         let offsets = weight.row_chunk * weight.row_taps + weight.vector_chunk * weight.vector_taps;
-        let index = index_bytes(weight.plan.lines, weight.plan.channel_len, lanes, offsets);
+        let index = index_bytes(weight.plan.lines, weight.plan.plane_len.max(weight.plan.pixels), lanes, offsets);
         Scratch { shared: weight.slots * weight.sums() * bytes + 64, each: planes + index, alone: weight.small }
     };
     // Buffers grow to what the larger pass needs of each.
