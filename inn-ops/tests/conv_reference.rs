@@ -78,7 +78,7 @@ fn random_volumes() {
 /// Shapes that take several boxes, chunks of channels, or parts of rows.
 #[test]
 fn large_shapes() {
-    let shapes: [Shape; 14] = [
+    let shapes: [Shape; 16] = [
         (2, 3, 5, [1, 1, 9001], [1, 1, 7], [1, 1, 1], [1, 1, 3]),
         (1, 2, 3, [1, 1, 20000], [1, 1, 5], [1, 1, 3], [1, 1, 2]),
         (3, 6, 20, [1, 33, 47], [1, 3, 3], [1, 1, 1], [0, 1, 1]),
@@ -93,6 +93,9 @@ fn large_shapes() {
         (150, 300, 270, [1, 1, 1], [1, 1, 1], [1, 1, 1], [0, 0, 0]),
         (90, 40, 50, [1, 1, 1], [1, 3, 3], [1, 1, 1], [0, 1, 1]),
         (3, 33, 65, [1, 40, 40], [1, 1, 1], [1, 1, 1], [0, 0, 0]),
+        // Weights that units pack for themselves.
+        (1, 91, 83, [1, 9, 8], [1, 6, 7], [1, 1, 1], [0, 3, 3]),
+        (2, 40, 37, [6, 7, 8], [6, 5, 7], [1, 2, 3], [2, 2, 3]),
     ];
     let mut random = Random(7);
     for (batch, i, o, input, kernel, stride, padding) in shapes {

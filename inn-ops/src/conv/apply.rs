@@ -6,15 +6,18 @@ use super::index::{Index, Taps, index_bytes, with_index};
 use super::kernels::{Dispatch, Kernels};
 use super::micro::Panel;
 use super::outer::Turn;
-use super::plan::{Piece, Plan, SLACK, parts, split};
-use super::scratch::{Scratch, Shared, with_buffer};
+use super::plan::{Piece, Plan, SLACK, Sweep, parts, split};
+use super::scratch::{Scratch, Shared, with_buffer, with_two};
 use super::{Planes, PlanesMut};
 use crate::pool;
 use crate::simd::Level;
+use std::ops::Range;
 
-/// Bytes that the planes of a box may take: half of a typical second-level
-/// cache, which holds weights and results too.
-const BUDGET: usize = 1 << 20;
+/// Bytes of all weights beyond which units pack those of a block at a time, for themselves: packing costs little beside the products of a box,
+/// and a second copy of so many weights would pass through memory and take as much of it.
+const PRIVATE: usize = 1 << 20;
+/// Bytes of the packed weights of a block and a part of the channels, which all positions of a box go through.
+const BLOCK: usize = 64 << 10;
 /// Multiply-adds up to which a call stays on its thread: about 20 us.
 pub(super) const SMALL: usize = 1 << 21;
 /// Positions of a box at least, so that starting it, its halo and the ends of
@@ -31,6 +34,8 @@ struct Apply<'a> {
     channels: usize,
     /// Channels of the source whose planes are held at a time.
     chunk: usize,
+    /// Elements of the packed weights of a unit, or 0 if all units share them.
+    private: usize,
     /// Blocks of rows that the kernels process at a time, and the number of
     /// units that share them.
     blocks: usize,
@@ -42,12 +47,15 @@ struct Apply<'a> {
 }
 
 impl<'a> Apply<'a> {
-    fn new(g: &'a Geometry, adjoint: bool, max_rows: usize, bytes: usize, threads: usize) -> Self {
+    fn new<T: Dispatch>(g: &'a Geometry, adjoint: bool, kernels: &Kernels<T>, threads: usize) -> Self {
+        let (max_rows, bytes) = (kernels.panel.len(), size_of::<T>());
         let (rows, channels) = if adjoint { (g.in_channels, g.out_channels) } else { (g.out_channels, g.in_channels) };
         let work = rows * channels * g.taps();
-        let budget = BUDGET / bytes;
-        let plan = Plan::new(g, adjoint, budget, LEAST);
-        let chunks = channels.div_ceil((budget / plan.channel_len).max(1)).max(1);
+        let budget = kernels.planes_bytes / bytes;
+        let plan = Plan::new(g, adjoint, budget, LEAST, Sweep { rows: max_rows, end: None });
+        let taps: usize = (0..3).map(|axis| if adjoint { g.kernel[axis].div_ceil(g.stride[axis]) } else { g.kernel[axis] }).product();
+        let held = (budget / plan.channel_len).min(BLOCK / bytes / max_rows / taps);
+        let chunk = channels.div_ceil(channels.div_ceil(held.max(1)).max(1));
         let blocks = rows.div_ceil(max_rows);
         let positions: usize = plan.axes.iter().map(|axis| axis.count).product::<usize>() * g.batch;
         let total = work.saturating_mul(positions);
@@ -58,7 +66,8 @@ impl<'a> Apply<'a> {
             plan,
             rows,
             channels,
-            chunk: channels.div_ceil(chunks),
+            chunk,
+            private: if work > PRIVATE / bytes { max_rows * chunk * g.taps() } else { 0 },
             blocks,
             row_parts,
             phases: if adjoint { g.stride } else { [1; 3] },
@@ -66,34 +75,50 @@ impl<'a> Apply<'a> {
         }
     }
 
+    /// Elements of the packed weights that all units share.
+    fn shared(&self) -> usize {
+        if self.private == 0 { self.rows * self.channels * self.g.taps() } else { 0 }
+    }
+
     fn plane_elements(&self) -> usize {
         self.chunk * self.plan.channel_len + SLACK
     }
 
     /// Visits the phases of the target that the box or any box can have, with
-    /// their taps and the place of their weights.
+    /// their taps and the number of taps of those before.
     fn each_phase(&self, mut visit: impl FnMut(Taps<'_>, usize)) {
-        let mut base = 0;
+        let mut before = 0;
         for r0 in 0..self.phases[0] {
             for r1 in 0..self.phases[1] {
                 for r2 in 0..self.phases[2] {
                     let taps = Taps { g: self.g, adjoint: self.adjoint, phase: [r0, r1, r2] };
-                    visit(taps, base);
-                    base += self.rows * self.channels * taps.count();
+                    visit(taps, before);
+                    before += taps.count();
                 }
             }
         }
     }
 
-    /// Arranges the weights as the kernels take them:
-    /// `[phase][block of rows][channel][tap][row of the block]`.
+    /// Arranges all weights as the kernels take them.
     fn pack<T: Dispatch>(&self, kernels: &Kernels<T>, w: Planes<'_, T>, packed: &mut [T]) {
+        let all = Packed { rows: 0..self.rows, channels: 0..self.channels };
+        let alone = self.small || packed.len() < 1 << 15;
+        let shared = Shared::new(packed);
+        pool::each(self.blocks, alone, |block| with_index(|index| self.pack_block(kernels, w, &all, block, shared, index)));
+    }
+
+    /// Arranges the weights of a block and of the channels of `packed` there.
+    fn pack_block<T: Dispatch>(
+        &self,
+        kernels: &Kernels<T>,
+        w: Planes<'_, T>,
+        packed: &Packed,
+        block: usize,
+        to: Shared<T>,
+        index: &mut Index,
+    ) {
         let (row, channel) = if self.adjoint { (w.channel_stride, w.batch_stride) } else { (w.batch_stride, w.channel_stride) };
-        let (len, all) = (packed.len(), self.g.taps());
-        if self.channels == 0 {
-            return;
-        }
-        let target = Shared::new(packed);
+        let all = self.g.taps();
         let turn = |from: usize, rows: usize, columns: usize, to: *mut T| {
             assert!(w.data.len() >= from + (rows - 1) * row + columns);
             let from = w.data[from..].as_ptr();
@@ -101,58 +126,92 @@ impl<'a> Apply<'a> {
             // SAFETY: `Kernels` of an available level; the weights as asserted, and the callers have room for as many.
             unsafe { (kernels.turn)(&turn) };
         };
-        let block = |block: usize| {
-            let rows = split(self.rows, self.blocks, block);
-            let start = rows.start * self.channels;
-            let (rows, from) = (rows.len(), rows.start * row);
-            if self.phases == [1; 3] {
-                // All taps in their order, which are adjacent, and channels may be too.
-                let (calls, columns) = if channel == all { (1, self.channels * all) } else { (self.channels, all) };
-                for c in 0..calls {
-                    turn(from + c * channel, rows, columns, target.get().wrapping_add((start + c * rows) * all));
-                }
-                return;
+        let (first, channels) = (packed.channels.start, packed.channels.len());
+        let rows = split(self.rows, self.blocks, block);
+        let (start, rows, from) = (rows.start, rows.len(), rows.start * row + first * channel);
+        if channels == 0 {
+            return;
+        }
+        if self.phases == [1; 3] {
+            // All taps in their order, which are adjacent, and channels may be too.
+            let (calls, columns) = if channel == all { (1, channels * all) } else { (channels, all) };
+            let at = packed.at(0, all, start);
+            for c in 0..calls {
+                turn(from + c * channel, rows, columns, to.get().wrapping_add(at + c * rows * all));
             }
-            with_buffer(all * rows, |turned: &mut [T]| {
-                with_index(|index| {
-                    // Where each tap of channel 0 goes, and its distance to that of channel 1.
-                    index.off.resize(all, 0);
-                    index.other.resize(all, 0);
-                    self.each_phase(|taps, base| {
-                        let (count, mut at) = (taps.count(), 0);
-                        taps.each(|number, _, _| {
-                            index.off[number] = base + start * count + at;
-                            index.other[number] = count * rows;
-                            at += rows;
-                        });
-                    });
-                    for c in 0..self.channels {
-                        turn(from + c * channel, rows, all, turned.as_mut_ptr());
-                        for (turned, (off, apart)) in turned.chunks_exact(rows).zip(index.off.iter().zip(&index.other)) {
-                            // SAFETY: within `packed`, which has an element for every weight; no two blocks share one.
-                            unsafe { std::slice::from_raw_parts_mut(target.get().add(off + c * apart), rows) }.copy_from_slice(turned);
-                        }
-                    }
+            return;
+        }
+        with_buffer(all * rows, |turned: &mut [T]| {
+            // Where each tap of the first channel goes, and its distance to that of the next.
+            index.off.resize(all, 0);
+            index.other.resize(all, 0);
+            self.each_phase(|taps, before| {
+                let mut at = packed.at(before, taps.count(), start);
+                taps.each(|number, _, _| {
+                    index.off[number] = at;
+                    index.other[number] = taps.count() * rows;
+                    at += rows;
                 });
             });
-        };
-        let alone = self.small || len < 1 << 15;
-        pool::each(self.blocks, alone, block);
+            for c in 0..channels {
+                turn(from + c * channel, rows, all, turned.as_mut_ptr());
+                for (turned, (off, apart)) in turned.chunks_exact(rows).zip(index.off.iter().zip(&index.other)) {
+                    // SAFETY: within the packed weights, which have an element for each; no two blocks share one.
+                    unsafe { std::slice::from_raw_parts_mut(to.get().add(off + c * apart), rows) }.copy_from_slice(turned);
+                }
+            }
+        });
     }
 
     /// Computes one unit: a box, for some of the blocks of rows.
     fn unit<T: Dispatch>(&self, unit: usize, kernels: &Kernels<T>, io: &Io<'_, T>) {
         let piece = self.plan.piece(unit / self.row_parts);
         let blocks = split(self.blocks, self.row_parts, unit % self.row_parts);
-        with_buffer(self.plane_elements(), |planes: &mut [T]| {
+        with_two(self.plane_elements(), self.private, |planes: &mut [T], own| {
             with_index(|index| {
+                let own = Shared::new(own);
                 let mut c0 = 0;
                 loop {
                     let channels = c0..(c0 + self.chunk).min(self.channels);
                     fill(&self.plan, &piece, kernels, io.source, channels.clone(), planes, index);
-                    self.each_phase(|taps, base| {
-                        self.phase(&piece, taps, base, channels.clone(), blocks.clone(), kernels, io, planes, index);
-                    });
+                    if self.private == 0 {
+                        let packed = Packed { rows: 0..self.rows, channels: 0..self.channels };
+                        self.each_phase(|taps, before| {
+                            self.phase(
+                                &piece,
+                                taps,
+                                before,
+                                channels.clone(),
+                                blocks.clone(),
+                                kernels,
+                                io,
+                                &packed,
+                                io.packed,
+                                planes,
+                                index,
+                            );
+                        });
+                    } else {
+                        for block in blocks.clone() {
+                            let packed = Packed { rows: split(self.rows, self.blocks, block), channels: channels.clone() };
+                            self.pack_block(kernels, io.w, &packed, block, own, index);
+                            self.each_phase(|taps, before| {
+                                self.phase(
+                                    &piece,
+                                    taps,
+                                    before,
+                                    channels.clone(),
+                                    block..block + 1,
+                                    kernels,
+                                    io,
+                                    &packed,
+                                    own,
+                                    planes,
+                                    index,
+                                );
+                            });
+                        }
+                    }
                     c0 = channels.end;
                     if c0 == self.channels {
                         break;
@@ -167,11 +226,13 @@ impl<'a> Apply<'a> {
         &self,
         piece: &Piece,
         taps: Taps<'_>,
-        base: usize,
-        channels: std::ops::Range<usize>,
-        blocks: std::ops::Range<usize>,
+        before: usize,
+        channels: Range<usize>,
+        blocks: Range<usize>,
         kernels: &Kernels<T>,
         io: &Io<'_, T>,
+        packed: &Packed,
+        weights: Shared<T>,
         planes: &[T],
         index: &mut Index,
     ) {
@@ -189,9 +250,9 @@ impl<'a> Apply<'a> {
         taps.offsets(&plan.axes, layout, channels.len(), 1, &mut index.off);
         for block in blocks {
             let rows = split(self.rows, self.blocks, block);
-            let a = base + (rows.start * self.channels + channels.start * rows.len()) * count;
+            let a = packed.at(before, count, rows.start) + (channels.start - packed.channels.start) * rows.len() * count;
             let panel = Panel {
-                a: io.packed[a..].as_ptr(),
+                a: weights.get().wrapping_add(a),
                 b: planes.as_ptr(),
                 off: &index.off,
                 vectors: layout.positions.div_ceil(kernels.lanes),
@@ -202,7 +263,8 @@ impl<'a> Apply<'a> {
                 row: io.target_channel,
                 accumulate,
             };
-            // SAFETY: `Kernels` of an available level; the planes have room
+            // SAFETY: `Kernels` of an available level; the packed weights have
+            // those of this block and these channels; the planes have room
             // for all taps of all positions and `SLACK`; targets are inside
             // of the target array, which the callers checked, and boxes and
             // blocks are disjoint.
@@ -211,10 +273,25 @@ impl<'a> Apply<'a> {
     }
 }
 
+/// Packed weights, `[phase][block of rows][channel][tap][row of the block]`, of some rows, whole blocks of them, and channels.
+struct Packed {
+    rows: Range<usize>,
+    channels: Range<usize>,
+}
+
+impl Packed {
+    /// Where the block that starts with a row is, in a phase of `count` taps with `before` taps in all phases before.
+    fn at(&self, before: usize, count: usize, row: usize) -> usize {
+        (before * self.rows.len() + (row - self.rows.start) * count) * self.channels.len()
+    }
+}
+
 /// The arrays of a call.
 struct Io<'a, T> {
     source: Planes<'a, T>,
-    packed: &'a [T],
+    w: Planes<'a, T>,
+    /// All weights, unless units pack their own.
+    packed: Shared<T>,
     target: Shared<T>,
     target_sample: usize,
     target_channel: usize,
@@ -227,7 +304,7 @@ pub(super) fn fill<T: Dispatch>(
     piece: &Piece,
     kernels: &Kernels<T>,
     source: Planes<'_, T>,
-    channels: std::ops::Range<usize>,
+    channels: Range<usize>,
     planes: &mut [T],
     index: &mut Index,
 ) {
@@ -270,15 +347,18 @@ pub(super) fn apply<T: Dispatch>(
     accumulate: bool,
 ) {
     let kernels = T::kernels(level);
-    let apply = Apply::new(g, adjoint, kernels.panel.len(), size_of::<T>(), rayon::current_num_threads());
+    let apply = Apply::new(g, adjoint, kernels, rayon::current_num_threads());
     // Pixels between the taps of a stride beyond the kernel get nothing.
     let gaps = adjoint && (0..3).any(|axis| g.stride[axis] > g.kernel[axis]);
     let target = if gaps && !accumulate { target.clear(g.batch, apply.rows, g.input_pixels()) } else { target };
-    with_buffer(apply.rows * apply.channels * g.taps(), |packed: &mut [T]| {
-        apply.pack(kernels, w, packed);
+    with_buffer(apply.shared(), |packed: &mut [T]| {
+        if apply.private == 0 {
+            apply.pack(kernels, w, packed);
+        }
         let io = Io {
             source,
-            packed,
+            w,
+            packed: Shared::new(packed),
             target: Shared::new(target.data),
             target_sample: target.batch_stride,
             target_channel: target.channel_stride,
@@ -290,11 +370,12 @@ pub(super) fn apply<T: Dispatch>(
 }
 
 /// Upper bounds on the scratch memory of [`apply`].
-pub(super) fn scratch(g: &Geometry, adjoint: bool, (max_rows, lanes): (usize, usize), bytes: usize, threads: usize) -> Scratch {
-    let apply = Apply::new(g, adjoint, max_rows, bytes, threads);
-    let shared = apply.rows * apply.channels * g.taps() * bytes + 64;
-    let planes = apply.plane_elements() * bytes + 64;
-    let index = index_bytes(apply.plan.lines, apply.plan.plane_len, lanes, apply.chunk * g.taps());
-    let turned = if apply.phases == [1; 3] { 0 } else { g.taps() * (max_rows * bytes + 4 * size_of::<usize>()) + 64 };
+pub(super) fn scratch<T: Dispatch>(g: &Geometry, adjoint: bool, kernels: &Kernels<T>, threads: usize) -> Scratch {
+    let apply = Apply::new(g, adjoint, kernels, threads);
+    let bytes = size_of::<T>();
+    let shared = apply.shared() * bytes + 64;
+    let planes = (apply.plane_elements() + apply.private) * bytes + 128;
+    let index = index_bytes(apply.plan.lines, apply.plan.plane_len, kernels.lanes, apply.chunk * g.taps());
+    let turned = if apply.phases == [1; 3] { 0 } else { g.taps() * (kernels.panel.len() * bytes + 4 * size_of::<usize>()) + 64 };
     Scratch { shared, each: planes + index + turned, alone: apply.small }
 }

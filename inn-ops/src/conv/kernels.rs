@@ -18,6 +18,8 @@ pub(crate) type OuterFn<T> = unsafe fn(&Outer<'_, T>);
 pub(crate) struct Kernels<T: 'static> {
     /// Elements of a vector.
     pub(crate) lanes: usize,
+    /// Bytes that planes should take: half of the second-level cache of the machines that have these instructions, or less.
+    pub(crate) planes_bytes: usize,
     /// `panel[m - 1]` computes panels of `m` rows.
     pub(crate) panel: &'static [unsafe fn(&Panel<'_, T>)],
     /// `product[m - 1]` computes `m` rows of a matrix product.
@@ -60,7 +62,7 @@ pub trait Dispatch: Element {
 
 macro_rules! table {
     ($module:ident, $elem:ty, $lanes:ty, $(#[$enable:meta])?
-     panel: [$(($mr:literal, $nv:literal)),*], outer: [$(($or:literal, $ov:literal)),*]) => {
+     planes: $planes:expr, panel: [$(($mr:literal, $nv:literal)),*], outer: [$(($or:literal, $ov:literal)),*]) => {
         mod $module {
             use super::*;
             use crate::simd::Lanes;
@@ -136,6 +138,7 @@ macro_rules! table {
 
             pub(super) static TABLE: Kernels<$elem> = Kernels {
                 lanes: L::N,
+                planes_bytes: $planes,
                 panel: &[$(panel::<$mr, $nv>),*],
                 product: &[$(product::<$mr, $nv>),*],
                 outer: &[$((outer::<$or, $ov>, $ov)),*],
@@ -162,7 +165,7 @@ macro_rules! avx512 {
         table!(
             $module, $elem, $lanes,
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,popcnt,bmi2")]
-            panel: [(1, 8), (2, 8), (3, 7), (4, 6), (5, 5), (6, 4), (7, 3), (8, 3), (9, 3)],
+            planes: 1 << 20, panel: [(1, 8), (2, 8), (3, 7), (4, 6), (5, 5), (6, 4), (7, 3), (8, 3), (9, 3)],
             outer: [(1, 8), (2, 8), (3, 7), (4, 6), (5, 5), (6, 4), (7, 3), (8, 3), (9, 3)]
         );
     };
@@ -170,14 +173,15 @@ macro_rules! avx512 {
 avx512!(avx512_f32, f32, crate::simd::avx512::F32x16);
 avx512!(avx512_f64, f64, crate::simd::avx512::F64x8);
 
+// Four rows of three vectors would take all 16 registers, and compilers then keep some of them in memory, at half the speed.
 macro_rules! avx2 {
     ($module:ident, $elem:ty, $lanes:ty) => {
         #[cfg(target_arch = "x86_64")]
         table!(
             $module, $elem, $lanes,
             #[target_feature(enable = "avx2,fma,popcnt")]
-            panel: [(1, 6), (2, 4), (3, 3), (4, 3), (5, 2), (6, 2)],
-            outer: [(1, 6), (2, 4), (3, 3), (4, 3), (5, 2), (6, 2)]
+            planes: 256 << 10, panel: [(1, 6), (2, 4), (3, 3), (4, 2), (5, 2), (6, 2)],
+            outer: [(1, 6), (2, 4), (3, 3), (4, 2), (5, 2), (6, 2)]
         );
     };
 }
@@ -190,7 +194,7 @@ macro_rules! neon {
         table!(
             $module, $elem, $lanes,
             #[target_feature(enable = "neon")]
-            panel: [(1, 8), (2, 8), (3, 7), (4, 6), (5, 5), (6, 4), (7, 3), (8, 3)],
+            planes: 256 << 10, panel: [(1, 8), (2, 8), (3, 7), (4, 6), (5, 5), (6, 4), (7, 3), (8, 3)],
             outer: [(1, 8), (2, 8), (3, 7), (4, 6), (5, 5), (6, 4), (7, 3), (8, 3)]
         );
     };
@@ -200,12 +204,12 @@ neon!(neon_f64, f64, crate::simd::neon::F64x2);
 
 table!(
     scalar_f32, f32, crate::simd::scalar::Quad<f32>,
-    panel: [(1, 4), (2, 4), (3, 3), (4, 2)],
+    planes: 256 << 10, panel: [(1, 4), (2, 4), (3, 3), (4, 2)],
     outer: [(1, 4), (2, 4), (3, 3), (4, 2)]
 );
 table!(
     scalar_f64, f64, crate::simd::scalar::Quad<f64>,
-    panel: [(1, 2), (2, 2), (3, 1), (4, 1)],
+    planes: 256 << 10, panel: [(1, 2), (2, 2), (3, 1), (4, 1)],
     outer: [(1, 2), (2, 2), (3, 1), (4, 1)]
 );
 

@@ -40,6 +40,7 @@
 //! ```
 
 mod apply;
+mod axis;
 mod copy;
 mod dense;
 mod geometry;
@@ -253,9 +254,9 @@ pub(crate) fn scratch_of<T: ConvElement>(g: &Geometry, op: Op, threads: usize) -
         Op::Forward if single => dense::scratch((batch, o, i), kernels.lanes, bytes),
         Op::InputGradient if single => dense::scratch((batch, i, o), kernels.lanes, bytes),
         Op::WeightGradient if single && g.taps() == 1 => dense::scratch((o, i, batch), kernels.lanes, bytes),
-        Op::Forward => apply::scratch(&flat(g), false, (kernels.panel.len(), kernels.lanes), bytes, threads),
-        Op::InputGradient => apply::scratch(&flat(g), true, (kernels.panel.len(), kernels.lanes), bytes, threads),
-        Op::WeightGradient => weight::scratch(&flat(g), kernels.lanes, bytes, threads),
+        Op::Forward => apply::scratch(&flat(g), false, kernels, threads),
+        Op::InputGradient => apply::scratch(&flat(g), true, kernels, threads),
+        Op::WeightGradient => weight::scratch(&flat(g), kernels, threads),
     }
 }
 

@@ -149,6 +149,8 @@ pub(crate) unsafe fn turn<L: Lanes>(p: &Turn<L::Elem>) {
 unsafe fn turn_applied<L: Lanes>(p: &Turn<L::Elem>, apply: impl Fn(L) -> L + Copy) {
     for r in (0..p.rows).step_by(L::N) {
         let rows = (p.rows - r).min(L::N);
+        // What a whole vector has too much, the columns after it then overwrite.
+        let over = if p.to_row == p.rows && p.rows < L::N { p.columns.saturating_sub(L::N.div_ceil(p.rows) - 1) } else { 0 };
         for c in (0..p.columns).step_by(L::N) {
             let columns = (p.columns - c).min(L::N);
             // SAFETY: `rows` and `columns` are those that are left.
@@ -162,7 +164,9 @@ unsafe fn turn_applied<L: Lanes>(p: &Turn<L::Elem>, apply: impl Fn(L) -> L + Cop
                 } else {
                     let mut v = [L::zero(); MAX_LANES];
                     for i in 0..L::N {
-                        if i < rows {
+                        if i < rows && columns == L::N {
+                            v[i] = apply(L::load(from.add(i * p.from_row)));
+                        } else if i < rows {
                             v[i] = apply(L::load_masked(from.add(i * p.from_row), u32::MAX >> (32 - columns)));
                         }
                     }
@@ -175,7 +179,7 @@ unsafe fn turn_applied<L: Lanes>(p: &Turn<L::Elem>, apply: impl Fn(L) -> L + Cop
                         let to = to.add(j * p.to_row);
                         if p.accumulate {
                             v[j].compress(to, u32::MAX >> (32 - rows), true);
-                        } else if rows == L::N || p.pad {
+                        } else if rows == L::N || p.pad || c + j < over {
                             v[j].store(to);
                         } else {
                             v[j].store_first(to, rows);

@@ -22,119 +22,10 @@
 //!
 //! Everything here depends on shapes only, never on the number of threads.
 
+pub(crate) use super::axis::Axis;
 use super::geometry::Geometry;
 pub(crate) use super::micro::READ_AHEAD as SLACK;
 use crate::simd::MAX_LANES;
-
-/// One spatial axis.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Axis {
-    /// First position, and number of positions.
-    pub(crate) first: usize,
-    pub(crate) count: usize,
-    /// Extent of the source.
-    pub(crate) source: usize,
-    /// Element `j` of phase `r` of a plane whose box starts at position `v`
-    /// holds the source at `source_step * (v + j) + r + source_shift`.
-    pub(crate) source_step: usize,
-    pub(crate) source_shift: isize,
-    pub(crate) source_phases: usize,
-    /// Elements of a plane beyond the positions of its box.
-    pub(crate) halo: usize,
-    /// Whether there is a plane for each tap.
-    lowered: bool,
-    /// Extent of the target.
-    pub(crate) target: usize,
-    /// Position `v` in phase `r` is the target at
-    /// `target_step * v + r + target_shift`.
-    pub(crate) target_step: usize,
-    pub(crate) target_shift: isize,
-}
-
-impl Axis {
-    /// Axis of the forward operation and the weight gradient.
-    fn forward(g: &Geometry, axis: usize) -> Self {
-        let (k, s) = (g.kernel[axis], g.stride[axis]);
-        Axis {
-            first: 0,
-            count: g.output[axis],
-            source: g.input[axis],
-            source_step: s,
-            source_shift: -(g.padding[axis] as isize),
-            source_phases: s.min(k),
-            halo: (k - 1) / s,
-            lowered: false,
-            target: g.output[axis],
-            target_step: 1,
-            target_shift: 0,
-        }
-    }
-
-    /// Axis of the input gradient. With `u + padding = stride * v + r` for an
-    /// input pixel `u`, tap `t = stride * a + r` connects it with output
-    /// pixel `v - a`.
-    fn input_gradient(g: &Geometry, axis: usize) -> Self {
-        let (k, s, p) = (g.kernel[axis], g.stride[axis], g.padding[axis]);
-        let halo = (k - 1) / s;
-        let first = p / s;
-        Axis {
-            first,
-            count: (g.input[axis] - 1 + p) / s + 1 - first,
-            source: g.output[axis],
-            source_step: 1,
-            source_shift: -(halo as isize),
-            source_phases: 1,
-            halo,
-            lowered: false,
-            target: g.input[axis],
-            target_step: s,
-            target_shift: -(p as isize),
-        }
-    }
-
-    /// The same with a plane for each of the `taps` that it shifts by.
-    fn lowered(self, taps: usize) -> Self {
-        Axis { source_phases: taps, halo: 0, lowered: true, ..self }
-    }
-
-    /// The plane of a tap that needs `phase` of the stride `shift` elements on, and the shift in that plane.
-    fn plane(&self, phase: usize, shift: usize) -> (usize, usize) {
-        if self.lowered { (phase + self.source_step * shift, 0) } else { (phase, shift) }
-    }
-
-    /// The elements of a plane, of a box of `count` positions from `start` on,
-    /// that the source has, and the source index of element 0.
-    pub(crate) fn sources(&self, start: usize, count: usize, phase: usize) -> (usize, usize, isize) {
-        let base = (self.source_step * start + phase) as isize + self.source_shift;
-        let step = self.source_step as isize;
-        let reach = (count + self.halo) as isize;
-        let up = |distance: isize| (distance.max(0) + step - 1) / step;
-        let hi = up(self.source as isize - base).min(reach);
-        let lo = up(-base).min(hi);
-        (lo as usize, hi as usize, base)
-    }
-
-    /// How many elements a line may share with the next.
-    fn overlap(&self, start: usize, count: usize) -> usize {
-        let reach = count + self.halo;
-        let zeros = |phase| {
-            let (lo, hi, _) = self.sources(start, count, phase);
-            if lo == hi { reach } else { lo.min(reach - hi) }
-        };
-        (0..self.source_phases).map(zeros).min().unwrap_or(0).min(self.halo)
-    }
-
-    /// The positions of a box, relative to its start, that have a target in
-    /// `phase`, and the target of position 0.
-    pub(crate) fn targets(&self, start: usize, count: usize, phase: usize) -> (usize, usize, isize) {
-        let base = (self.target_step * start + phase) as isize + self.target_shift;
-        let step = self.target_step as isize;
-        let up = |distance: isize| (distance.max(0) + step - 1) / step;
-        let hi = up(self.target as isize - base).min(count as isize);
-        let lo = up(-base).min(hi);
-        (lo as usize, hi as usize, base)
-    }
-}
 
 /// The decomposition of an operation into boxes.
 #[derive(Clone, Copy, Debug)]
@@ -167,23 +58,33 @@ const LOWERED: usize = 512;
 const COPY: f64 = 3.0;
 const COPY_STEP: f64 = 8.0;
 const ADD: f64 = 4.0;
+const LOAD: f64 = 1.0;
+
+/// How kernels go over a box.
+pub(crate) struct Sweep {
+    /// Channels of the other side that they take at a time.
+    pub(crate) rows: usize,
+    /// As many positions as the end of a run costs, for those that go from position to position and leave out gaps; the others take whole
+    /// vectors and most gaps with them.
+    pub(crate) end: Option<usize>,
+}
 
 impl Plan {
     /// Plans the forward operation or, with `adjoint`, the input gradient, for the least time by [`cost`](Self::cost).
     /// `budget` is the number of elements that the planes of all channels of a box should not exceed if possible.
     /// Boxes have at least `least` positions, where the axes and the budget allow it.
-    pub(crate) fn new(g: &Geometry, adjoint: bool, budget: usize, least: usize) -> Self {
+    pub(crate) fn new(g: &Geometry, adjoint: bool, budget: usize, least: usize, sweep: Sweep) -> Self {
         let (rows, channels) = if adjoint { (g.in_channels, g.out_channels) } else { (g.out_channels, g.in_channels) };
         let axis = if adjoint { Axis::input_gradient } else { Axis::forward };
         let mut axes = [axis(g, 0), axis(g, 1), axis(g, 2)];
         let flat = Self::with_axes(g, axes, rows * channels * g.taps(), channels, budget, least);
-        let mut best = (flat.cost(rows, channels, g.taps(), budget), flat);
+        let mut best = (flat.cost([rows, channels, g.taps()], budget, &sweep), flat);
         for axis in (0..3).rev().filter(|&axis| g.kernel[axis] > 1) {
             let taps = if adjoint { axes[axis].halo + 1 } else { g.kernel[axis] };
             axes[axis] = axes[axis].lowered(taps);
             let held = LOWERED.div_ceil(g.taps()).min(channels);
             let plan = Self::with_axes(g, axes, rows * channels * g.taps(), held, budget, least);
-            let cost = plan.cost(rows, channels, g.taps(), budget);
+            let cost = plan.cost([rows, channels, g.taps()], budget, &sweep);
             if cost < best.0 {
                 best = (cost, plan);
             }
@@ -206,16 +107,18 @@ impl Plan {
     }
 
     /// Cycles that the inner loops take about: two multiply-adds of vectors a cycle; copying a vector of a plane, and each line that begins
-    /// within one; reading results and adding to them for each part of the channels that fits into the budget.
-    fn cost(&self, rows: usize, channels: usize, taps: usize, budget: usize) -> f64 {
+    /// within one; loading the planes into the first-level cache for each block of rows; reading results and adding to them for each part of
+    /// the channels that fits into the budget.
+    fn cost(&self, [rows, channels, taps]: [usize; 3], budget: usize, sweep: &Sweep) -> f64 {
         let [p0, p1, p2] = self.parts;
         let [n0, n1, n2] = [0, 1, 2].map(|axis| self.axes[axis].count.div_ceil(self.parts[axis]));
         let samples = self.batch.div_ceil(self.groups.max(1));
         let layout = Layout::new(&self.axes, self.axes.map(|axis| axis.first), [n0, n1, n2], samples);
-        // A gap of positions that nobody needs is computed, unless it spans whole vectors.
-        let run = |count: usize, len: usize, pitch: usize| {
-            let gap = pitch - len.min(pitch);
-            if gap < 2 * MAX_LANES { (count - 1) * pitch + len } else { count * (len + MAX_LANES) }
+        let run = |count: usize, len: usize, pitch: usize| match sweep.end {
+            // A gap of positions that nobody needs is computed, unless it spans whole vectors.
+            None if pitch < len + 2 * MAX_LANES => (count - 1) * pitch + len,
+            None => count * (len + MAX_LANES),
+            Some(end) => count * (len + if pitch > len { end } else { 0 }),
         };
         let slice = run(n1, n2, layout.dist[1]);
         let sample = run(n0, slice, layout.dist[0]);
@@ -223,9 +126,10 @@ impl Plan {
         let lines = (samples * (n0 + self.axes[0].halo) * (n1 + self.axes[1].halo)) as f64;
         let pieces = layout.stride as f64 / MAX_LANES as f64 + lines;
         let copied = layout.phases as f64 * pieces * if self.axes[2].source_step == 1 { COPY } else { COPY_STEP };
+        let loaded = layout.phases as f64 * (layout.stride / MAX_LANES * rows.div_ceil(sweep.rows)) as f64 * LOAD;
         let (rows, channels, taps) = (rows as f64, channels as f64, taps as f64);
         let chunks = (channels * self.channel_len as f64 / budget as f64).ceil();
-        let each = channels * (vectors * taps * rows / 2.0 + copied) + chunks * rows * vectors * ADD;
+        let each = channels * (vectors * taps * rows / 2.0 + copied + loaded) + chunks * rows * vectors * ADD;
         each * (self.groups * p0 * p1 * p2) as f64
     }
 

@@ -14,17 +14,19 @@ use super::index::{Index, Taps, index_bytes, with_index};
 use super::kernels::{Dispatch, Kernels};
 use super::outer::{Outer, Turn};
 use super::passes::passes;
-use super::plan::{Piece, Plan, SLACK, parts, split};
+use super::plan::{Piece, Plan, SLACK, Sweep, parts, split};
 use super::scratch::{Scratch, Shared, with_buffer, with_two};
 use super::{Planes, PlanesMut};
 use crate::pool;
 use crate::simd::{Level, MAX_LANES};
 use std::ops::Range;
 
-/// Bytes that the inputs, and the output gradients, of a box may take each.
-const BUDGET: usize = 512 << 10;
+/// Bytes that the inputs, and the output gradients, of a box may take each, at most.
+const MOST: usize = 512 << 10;
 /// Positions of a box at least.
 const LEAST: usize = 512;
+/// Positions that the end of a run takes as long as, about: a mispredicted branch.
+const END: usize = 2;
 /// Units of work of a call, if it has enough of it.
 const UNITS: usize = 16;
 /// Elements of all partial sums, beyond a single one.
@@ -61,7 +63,8 @@ struct Weight<'a> {
 }
 
 impl<'a> Weight<'a> {
-    fn new(g: &'a Geometry, lanes: usize, bytes: usize, threads: usize) -> Self {
+    fn new<T: Dispatch>(g: &'a Geometry, kernels: &Kernels<T>, threads: usize) -> Self {
+        let (lanes, bytes) = (kernels.lanes, size_of::<T>());
         let (i, o, taps) = (g.in_channels, g.out_channels, g.taps());
         let padded = |channels: usize| channels.div_ceil(lanes) * lanes;
         // Inputs have padding and halo to transpose, hence the odds. A single
@@ -69,9 +72,10 @@ impl<'a> Weight<'a> {
         // vectors of the inputs.
         let thin = if o <= lanes && taps > 1 { 19 } else { 15 };
         let wide = if thin * padded(o) * i <= 16 * padded(i) * o { Wide::Output } else { Wide::Input };
-        let budget = BUDGET / bytes;
+        let budget = kernels.planes_bytes.min(MOST) / bytes;
         let work = i * o * taps;
-        let plan = Plan::new(g, false, budget, LEAST);
+        let (_, width) = kernels.outer[kernels.outer.len() - 1];
+        let plan = Plan::new(g, false, budget, LEAST, Sweep { rows: width * lanes, end: Some(END) });
         let (wide_channels, rows, vector_taps, row_taps) = match wide {
             Wide::Output => (o, i, 1, taps),
             Wide::Input => (i, o, taps, 1),
@@ -381,7 +385,7 @@ pub(super) fn weight_gradient<T: Dispatch>(
 }
 
 fn pass<T: Dispatch>(g: &Geometry, kernels: &Kernels<T>, x: Planes<'_, T>, gy: Planes<'_, T>, gw: PlanesMut<'_, T>, accumulate: bool) {
-    let weight = Weight::new(g, kernels.lanes, size_of::<T>(), rayon::current_num_threads());
+    let weight = Weight::new(g, kernels, rayon::current_num_threads());
     with_buffer(weight.slots * weight.sums(), |sums: &mut [T]| {
         let units = weight.slots * weight.parts;
         let many = weight.slots * weight.sums() > 1 << 16;
@@ -396,9 +400,10 @@ fn pass<T: Dispatch>(g: &Geometry, kernels: &Kernels<T>, x: Planes<'_, T>, gy: P
 }
 
 /// Upper bounds on the scratch memory of [`weight_gradient`].
-pub(super) fn scratch(g: &Geometry, lanes: usize, bytes: usize, threads: usize) -> Scratch {
+pub(super) fn scratch<T: Dispatch>(g: &Geometry, kernels: &Kernels<T>, threads: usize) -> Scratch {
+    let (lanes, bytes) = (kernels.lanes, size_of::<T>());
     let pass = |g: &Geometry| {
-        let weight = Weight::new(g, lanes, bytes, threads);
+        let weight = Weight::new(g, kernels, threads);
         let planes = (weight.vector_elements() + weight.row_elements()) * bytes + 128;
         let offsets = weight.row_chunk * weight.row_taps + weight.vector_chunk * weight.vector_taps;
         let index = index_bytes(weight.plan.lines, weight.plan.plane_len.max(weight.plan.pixels), lanes, offsets);

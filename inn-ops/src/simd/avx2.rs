@@ -41,10 +41,77 @@ unsafe fn zip_f64(a: __m256d, b: __m256d) -> (__m256d, __m256d) {
     }
 }
 
+/// For each mask of eight lanes, the numbers of those that are set, from the lowest byte on.
+static PACKED: [u64; 256] = {
+    let mut table = [0; 256];
+    let mut mask = 0;
+    while mask < 256 {
+        let (mut lane, mut count) = (0, 0);
+        while lane < 8 {
+            if mask >> lane & 1 == 1 {
+                table[mask] |= lane << (8 * count);
+                count += 1;
+            }
+            lane += 1;
+        }
+        mask += 1;
+    }
+    table
+};
+
+/// Moves the lanes that are set in a mask to the front.
+#[inline(always)]
+unsafe fn pack_f32(v: __m256, mask: u32) -> __m256 {
+    // SAFETY: see above.
+    unsafe { _mm256_permutevar8x32_ps(v, _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(PACKED[mask as usize % 256] as i64))) }
+}
+
+#[inline(always)]
+unsafe fn pack_f64(v: __m256d, mask: u32) -> __m256d {
+    let bits = (mask & 1) | (mask & 2) << 1 | (mask & 4) << 2 | (mask & 8) << 3;
+    // SAFETY: see above.
+    unsafe { _mm256_castps_pd(pack_f32(_mm256_castpd_ps(v), bits * 3)) }
+}
+
+/// Stores the first lanes, fewer than all: in halves, as some processors take tens of cycles for a masked store.
+///
+/// # Safety
+///
+/// As many places must be valid.
+#[inline(always)]
+unsafe fn store_f32(v: __m256, to: *mut f32, count: usize) {
+    // SAFETY: each part is of places that are counted.
+    unsafe {
+        let (mut low, mut at) = (_mm256_castps256_ps128(v), to);
+        if count & 4 != 0 {
+            _mm_storeu_ps(at, low);
+            low = _mm256_extractf128_ps::<1>(v);
+            at = at.add(4);
+        }
+        if count & 2 != 0 {
+            _mm_storel_epi64(at.cast(), _mm_castps_si128(low));
+            low = _mm_movehl_ps(low, low);
+            at = at.add(2);
+        }
+        if count & 1 != 0 {
+            _mm_store_ss(at, low);
+        }
+    }
+}
+
+/// # Safety
+///
+/// As [`store_f32`].
+#[inline(always)]
+unsafe fn store_f64(v: __m256d, to: *mut f64, count: usize) {
+    // SAFETY: as above, of twice as many halves.
+    unsafe { store_f32(_mm256_castpd_ps(v), to.cast(), 2 * count) }
+}
+
 macro_rules! lanes {
     ($(#[$doc:meta])* $name:ident, $elem:ty, $reg:ty, $n:literal,
      $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $mul:ident, $compare:ident, $blend:ident, $zip:ident,
-     $mask:ident, $maskload:ident, $maskstore:ident) => {
+     $mask:ident, $maskload:ident, $pack:ident, $store_first:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
         pub(crate) struct $name($reg);
@@ -101,7 +168,29 @@ macro_rules! lanes {
             #[inline(always)]
             unsafe fn store_first(self, to: *mut $elem, count: usize) {
                 // SAFETY: see above.
-                unsafe { $maskstore(to, $mask(u32::MAX >> (32 - count)), self.0) }
+                unsafe {
+                    if count == $n {
+                        $store(to, self.0);
+                    } else {
+                        $store_first(self.0, to, count);
+                    }
+                }
+            }
+
+            #[inline(always)]
+            unsafe fn compress(self, to: *mut $elem, mask: u32, accumulate: bool) {
+                let count = mask.count_ones() as usize;
+                // SAFETY: see above; as many places are valid as the mask counts.
+                unsafe {
+                    if count == $n {
+                        let value = if accumulate { self.add(Self::load(to)) } else { self };
+                        value.store(to);
+                    } else if count > 0 {
+                        let packed = Self($pack(self.0, mask));
+                        let value = if accumulate { packed.add(Self::load_masked(to, (1 << count) - 1)) } else { packed };
+                        value.store_first(to, count);
+                    }
+                }
             }
 
             #[inline(always)]
@@ -130,12 +219,12 @@ lanes!(
     /// Eight `f32`.
     F32x8, f32, __m256, 8,
     _mm256_setzero_ps, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps,
-    _mm256_add_ps, _mm256_mul_ps, _mm256_cmp_ps, _mm256_blendv_ps, zip_f32, mask_f32, _mm256_maskload_ps, _mm256_maskstore_ps
+    _mm256_add_ps, _mm256_mul_ps, _mm256_cmp_ps, _mm256_blendv_ps, zip_f32, mask_f32, _mm256_maskload_ps, pack_f32, store_f32
 );
 
 lanes!(
     /// Four `f64`.
     F64x4, f64, __m256d, 4,
     _mm256_setzero_pd, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_fmadd_pd,
-    _mm256_add_pd, _mm256_mul_pd, _mm256_cmp_pd, _mm256_blendv_pd, zip_f64, mask_f64, _mm256_maskload_pd, _mm256_maskstore_pd
+    _mm256_add_pd, _mm256_mul_pd, _mm256_cmp_pd, _mm256_blendv_pd, zip_f64, mask_f64, _mm256_maskload_pd, pack_f64, store_f64
 );
