@@ -2,6 +2,8 @@
 //!
 //! `round_trip` is |inverse(forward(x)) - x| / |x| through 32 flow steps, `gradient` is |g32 - g64| / |g64| over all parameters of 96 flow steps,
 //! where g64 is the gradient of the same network in f64; `kept` is that error where every eighth layer's input is kept instead of recomputed.
+//! `rounded` is by how much g64 itself changes where each parameter changes by half of the last bit of f32, up or down at random: what f32 code
+//! that rounds at every step cannot be expected to stay far below.
 //!
 //! ```text
 //! cargo run --release -p inn-examples --example accuracy
@@ -59,6 +61,7 @@ struct Line<'a> {
     gradient_initialized: f64,
     gradient_trained: f64,
     gradient_trained_kept: f64,
+    gradient_trained_rounded: f64,
     /// Of the deeper network, in nats a digit.
     loss_initialized: f64,
     loss_trained: f64,
@@ -92,6 +95,7 @@ fn measure(args: &Cli) -> Result<Line<'_>> {
         gradient_initialized,
         gradient_trained: gradient_error(&config, &model, &x, 0)?,
         gradient_trained_kept: gradient_error(&config, &model, &x, 8)?,
+        gradient_trained_rounded: rounding_error(&config, &model, &x, args.seed)?,
         loss_initialized,
         loss_trained: loss(&model, &x)?,
     })
@@ -160,12 +164,27 @@ fn round_trip(model: &Model<Glow, Device>, x: &Tensor<Device>) -> Result<f64> {
 }
 
 fn gradient_error(config: &GlowConfig, model: &Model<Glow, Device>, x: &Tensor<Device>, keep: usize) -> Result<f64> {
+    let exact = exact_gradient(config, &model.params().to_flat()?, x)?;
+    Ok(deviation(&gradient(model, x.duplicate()?, keep)?.to_flat()?, &exact))
+}
+
+/// How the gradient in f64 changes when parameters change by half of the last bit of f32.
+fn rounding_error(config: &GlowConfig, model: &Model<Glow, Device>, x: &Tensor<Device>, seed: u64) -> Result<f64> {
+    let params = model.params().to_flat()?;
+    let mut noise = vec![0.0; params.len()];
+    fill(&mut noise, seed + 1);
+    let half = f64::from(f32::EPSILON) / 2.0;
+    let rounded: Vec<f64> = params.iter().zip(noise).map(|(p, noise)| p * (1.0 + half * f64::from(noise.signum()))).collect();
+    Ok(deviation(&exact_gradient(config, &rounded, x)?, &exact_gradient(config, &params, x)?))
+}
+
+/// The gradient of the same network in f64.
+fn exact_gradient(config: &GlowConfig, params: &[f64], x: &Tensor<Device>) -> Result<Vec<f64>> {
     let cpu = Cpu::<f64>::new();
     let mut precise = config.model(&cpu, 0)?;
     let layout = precise.layout().clone();
-    *precise.params_mut() = Params::from_flat(&cpu, &layout, &model.params().to_flat()?)?;
-    let exact = gradient(&precise, Tensor::from_f64(&cpu, x.shape(), &x.to_f64()?)?, 0)?;
-    Ok(deviation(&gradient(model, x.duplicate()?, keep)?.to_flat()?, &exact.to_flat()?))
+    *precise.params_mut() = Params::from_flat(&cpu, &layout, params)?;
+    gradient(&precise, Tensor::from_f64(&cpu, x.shape(), &x.to_f64()?)?, 0)?.to_flat()
 }
 
 /// |a - b| / |b|.
