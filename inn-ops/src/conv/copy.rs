@@ -34,6 +34,21 @@ const CHANNELS_AHEAD: usize = 2;
 /// How many elements ahead to fetch, where all channels are read at once.
 const AHEAD: usize = 4 * MAX_LANES;
 
+/// Channels whose vectors are copied side by side: what a list says is then read once for all of them, and mispredicted once.
+const BESIDE: usize = 4;
+
+/// Calls a function with the step of a copy as a constant where it is a common one.
+macro_rules! by_step {
+    ($p:expr, $call:ident) => {
+        match $p.step {
+            1 => $call::<L>($p, 1),
+            2 => $call::<L>($p, 2),
+            3 => $call::<L>($p, 3),
+            step => $call::<L>($p, step),
+        }
+    };
+}
+
 /// Fills planes of elements.
 ///
 /// # Safety
@@ -42,15 +57,46 @@ const AHEAD: usize = 4 * MAX_LANES;
 /// planes, of whole vectors, writable.
 #[inline(always)]
 pub(crate) unsafe fn planes<L: Lanes>(p: &Source<'_, L::Elem>) {
-    for c in 0..p.channels {
-        let from = p.from.wrapping_add(c * p.channel);
-        let mut to = p.to.wrapping_add(c * p.to_channel);
-        for range in p.first.windows(2) {
-            let ops = &p.ops[range[0] as usize..range[1] as usize];
-            // SAFETY: as for this function.
-            unsafe { vector::<L>(from, ops, p.step, CHANNELS_AHEAD * p.channel).store(to) };
-            to = to.wrapping_add(L::N);
+    // SAFETY: as for this function.
+    unsafe { by_step!(p, planes_apart) }
+}
+
+/// # Safety
+///
+/// As [`planes`].
+#[inline(always)]
+unsafe fn planes_apart<L: Lanes>(p: &Source<'_, L::Elem>, step: usize) {
+    let whole = p.channels - p.channels % BESIDE;
+    // SAFETY: as for this function.
+    unsafe {
+        for c in (0..whole).step_by(BESIDE) {
+            planes_beside::<L, BESIDE>(p, c, step);
         }
+        for c in whole..p.channels {
+            planes_beside::<L, 1>(p, c, step);
+        }
+    }
+}
+
+/// Some planes from channel `c` on.
+///
+/// # Safety
+///
+/// As [`planes`].
+#[inline(always)]
+unsafe fn planes_beside<L: Lanes, const C: usize>(p: &Source<'_, L::Elem>, c: usize, step: usize) {
+    let from = p.from.wrapping_add(c * p.channel);
+    let mut to = p.to.wrapping_add(c * p.to_channel);
+    for range in p.first.windows(2) {
+        let ops = &p.ops[range[0] as usize..range[1] as usize];
+        // SAFETY: as for this function.
+        unsafe {
+            let v = beside::<L, C>(from, p.channel, ops, step, C.max(CHANNELS_AHEAD) * p.channel);
+            for k in 0..C {
+                v[k].store(to.wrapping_add(k * p.to_channel));
+            }
+        }
+        to = to.wrapping_add(L::N);
     }
 }
 
@@ -62,6 +108,15 @@ pub(crate) unsafe fn planes<L: Lanes>(p: &Source<'_, L::Elem>) {
 /// As [`planes`], with vectors for elements.
 #[inline(always)]
 pub(crate) unsafe fn vectors<L: Lanes>(p: &Source<'_, L::Elem>) {
+    // SAFETY: as for this function.
+    unsafe { by_step!(p, vectors_apart) }
+}
+
+/// # Safety
+///
+/// As [`vectors`].
+#[inline(always)]
+unsafe fn vectors_apart<L: Lanes>(p: &Source<'_, L::Elem>, step: usize) {
     assert!(p.channels <= L::N);
     let mut to = p.to;
     for range in p.first.windows(2) {
@@ -72,7 +127,7 @@ pub(crate) unsafe fn vectors<L: Lanes>(p: &Source<'_, L::Elem>) {
             if !ops.is_empty() {
                 for c in 0..L::N {
                     if c < p.channels {
-                        v[c] = vector::<L>(p.from.wrapping_add(c * p.channel), ops, p.step, AHEAD);
+                        [v[c]] = beside::<L, 1>(p.from.wrapping_add(c * p.channel), 0, ops, step, AHEAD);
                     }
                 }
                 transpose(&mut v);
@@ -85,21 +140,23 @@ pub(crate) unsafe fn vectors<L: Lanes>(p: &Source<'_, L::Elem>) {
     }
 }
 
-/// One vector of a plane.
+/// One vector of a plane, of each of some channels `channel` apart.
 ///
 /// # Safety
 ///
 /// As [`planes`].
 #[inline(always)]
-unsafe fn vector<L: Lanes>(from: *const L::Elem, ops: &[SourceOp], step: usize, ahead: usize) -> L {
+unsafe fn beside<L: Lanes, const C: usize>(from: *const L::Elem, channel: usize, ops: &[SourceOp], step: usize, ahead: usize) -> [L; C] {
     // SAFETY: only lanes in a mask are read.
     unsafe {
-        let mut sum = L::zero();
+        let mut sum = [L::zero(); C];
         for (i, op) in ops.iter().enumerate() {
-            let from = from.wrapping_offset(op.from);
-            L::prefetch(from.wrapping_add(ahead));
-            let part = if step == 1 { L::load_masked(from, op.mask) } else { L::gather(from, op.mask, step) };
-            sum = if i == 0 { part } else { sum.add(part) };
+            for k in 0..C {
+                let from = from.wrapping_add(k * channel).wrapping_offset(op.from);
+                L::prefetch(from.wrapping_add(ahead));
+                let part = if step == 1 { L::load_masked(from, op.mask) } else { L::gather(from, op.mask, step) };
+                sum[k] = if i == 0 { part } else { sum[k].add(part) };
+            }
         }
         sum
     }

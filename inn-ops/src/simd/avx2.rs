@@ -108,10 +108,69 @@ unsafe fn store_f64(v: __m256d, to: *mut f64, count: usize) {
     unsafe { store_f32(_mm256_castpd_ps(v), to.cast(), 2 * count) }
 }
 
+/// How far apart the windows are that [`near_f32`] loads, so that what it takes from each comes to lanes of its own.
+const fn apart(step: usize) -> usize {
+    if step == 3 { 8 } else { 7 }
+}
+
+/// The window of element `i * step` of the source, and its lane there.
+const fn window(step: usize, i: usize) -> (usize, usize) {
+    let window = i * step / 8;
+    (window, i * step - window * apart(step))
+}
+
+/// Elements `STEP` apart, 2 to 4: whole windows, dealt out.
+#[inline(always)]
+unsafe fn near_f32<const STEP: usize>(from: *const f32, mask: u32) -> __m256 {
+    // The lanes of a window by the bit of the mask that they answer to, and where each lane of the result then is.
+    const { assert!(2 <= STEP && STEP <= 4) };
+    let bits: [[i32; 8]; 4] = const {
+        let (mut bits, mut i) = ([[0; 8]; 4], 0);
+        while i < 8 {
+            let (window, lane) = window(STEP, i);
+            bits[window][lane] = 1 << i;
+            i += 1;
+        }
+        bits
+    };
+    let order: [i32; 8] = const {
+        let (mut order, mut i) = ([0; 8], 0);
+        while i < 8 {
+            order[i] = window(STEP, i).1 as i32;
+            i += 1;
+        }
+        order
+    };
+    // SAFETY: see above; arrays of as many elements as vectors have.
+    unsafe {
+        let mask = _mm256_set1_epi32(mask as i32);
+        let mut all = _mm256_setzero_ps();
+        for j in 0..STEP {
+            let bits = _mm256_loadu_si256(bits[j].as_ptr().cast());
+            let wanted = _mm256_cmpgt_epi32(_mm256_and_si256(mask, bits), _mm256_setzero_si256());
+            all = _mm256_or_ps(all, _mm256_maskload_ps(from.wrapping_add(j * apart(STEP)), wanted));
+        }
+        _mm256_permutevar8x32_ps(all, _mm256_loadu_si256(order.as_ptr().cast()))
+    }
+}
+
+#[inline(always)]
+unsafe fn gather_f32(from: *const f32, mask: u32, step: usize) -> F32x8 {
+    // SAFETY: see above.
+    unsafe {
+        match step {
+            2 => F32x8(near_f32::<2>(from, mask)),
+            3 => F32x8(near_f32::<3>(from, mask)),
+            4 => F32x8(near_f32::<4>(from, mask)),
+            _ => super::gather(from, mask, step),
+        }
+    }
+}
+
 macro_rules! lanes {
     ($(#[$doc:meta])* $name:ident, $elem:ty, $reg:ty, $n:literal,
      $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $mul:ident, $compare:ident, $blend:ident, $zip:ident,
-     $mask:ident, $maskload:ident, $pack:ident, $store_first:ident) => {
+     $mask:ident, $maskload:ident, $pack:ident, $store_first:ident, $gather:path) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
         pub(crate) struct $name($reg);
@@ -178,6 +237,12 @@ macro_rules! lanes {
             }
 
             #[inline(always)]
+            unsafe fn gather(from: *const $elem, mask: u32, step: usize) -> Self {
+                // SAFETY: see above.
+                unsafe { $gather(from, mask, step) }
+            }
+
+            #[inline(always)]
             unsafe fn compress(self, to: *mut $elem, mask: u32, accumulate: bool) {
                 let count = mask.count_ones() as usize;
                 // SAFETY: see above; as many places are valid as the mask counts.
@@ -219,12 +284,12 @@ lanes!(
     /// Eight `f32`.
     F32x8, f32, __m256, 8,
     _mm256_setzero_ps, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps,
-    _mm256_add_ps, _mm256_mul_ps, _mm256_cmp_ps, _mm256_blendv_ps, zip_f32, mask_f32, _mm256_maskload_ps, pack_f32, store_f32
+    _mm256_add_ps, _mm256_mul_ps, _mm256_cmp_ps, _mm256_blendv_ps, zip_f32, mask_f32, _mm256_maskload_ps, pack_f32, store_f32, gather_f32
 );
 
 lanes!(
     /// Four `f64`.
     F64x4, f64, __m256d, 4,
     _mm256_setzero_pd, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_fmadd_pd,
-    _mm256_add_pd, _mm256_mul_pd, _mm256_cmp_pd, _mm256_blendv_pd, zip_f64, mask_f64, _mm256_maskload_pd, pack_f64, store_f64
+    _mm256_add_pd, _mm256_mul_pd, _mm256_cmp_pd, _mm256_blendv_pd, zip_f64, mask_f64, _mm256_maskload_pd, pack_f64, store_f64, super::gather
 );
