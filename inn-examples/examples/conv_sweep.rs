@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn the_summary_counts_what_was_printed() {
-        let cli = Cli::try_parse_from(["conv_sweep", "--shapes", "2", "--seconds", "1e-3"]).unwrap();
+        let cli = Cli::try_parse_from(["conv_sweep", "--shapes", "2", "--seed", "1", "--seconds", "1e-3"]).unwrap();
         let mut lines = Vec::new();
         let summary = run(&cli, |line| {
             lines.push(line);
