@@ -172,7 +172,7 @@ fn gradient_error(config: &GlowConfig, model: &Model<Glow, Device>, x: &Tensor<D
 fn rounding_error(config: &GlowConfig, model: &Model<Glow, Device>, x: &Tensor<Device>, seed: u64) -> Result<f64> {
     let params = model.params().to_flat()?;
     let mut noise = vec![0.0; params.len()];
-    fill(&mut noise, seed + 1);
+    fill(&mut noise, seed.wrapping_add(1));
     let half = f64::from(f32::EPSILON) / 2.0;
     let rounded: Vec<f64> = params.iter().zip(noise).map(|(p, noise)| p * (1.0 + half * f64::from(noise.signum()))).collect();
     Ok(deviation(&exact_gradient(config, &rounded, x)?, &exact_gradient(config, &params, x)?))

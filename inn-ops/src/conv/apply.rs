@@ -174,43 +174,21 @@ impl<'a> Apply<'a> {
                 loop {
                     let channels = c0..(c0 + self.chunk).min(self.channels);
                     fill(&self.plan, &piece, kernels, io.source, channels.clone(), planes, index);
-                    if self.private == 0 {
-                        let packed = Packed { rows: 0..self.rows, channels: 0..self.channels };
+                    // Blocks whose weights are there at the same time.
+                    let step = if self.private == 0 { self.blocks } else { 1 };
+                    for first in blocks.clone().step_by(step) {
+                        let group = first..(first + step).min(blocks.end);
+                        let (packed, weights) = if self.private == 0 {
+                            (Packed { rows: 0..self.rows, channels: 0..self.channels }, io.packed)
+                        } else {
+                            let packed = Packed { rows: split(self.rows, self.blocks, first), channels: channels.clone() };
+                            self.pack_block(kernels, io.w, &packed, first, own, index);
+                            (packed, own)
+                        };
                         self.each_phase(|taps, before| {
-                            self.phase(
-                                &piece,
-                                taps,
-                                before,
-                                channels.clone(),
-                                blocks.clone(),
-                                kernels,
-                                io,
-                                &packed,
-                                io.packed,
-                                planes,
-                                index,
-                            );
+                            let (channels, blocks) = (channels.clone(), group.clone());
+                            self.phase(&piece, taps, before, channels, blocks, kernels, io, &packed, weights, planes, index);
                         });
-                    } else {
-                        for block in blocks.clone() {
-                            let packed = Packed { rows: split(self.rows, self.blocks, block), channels: channels.clone() };
-                            self.pack_block(kernels, io.w, &packed, block, own, index);
-                            self.each_phase(|taps, before| {
-                                self.phase(
-                                    &piece,
-                                    taps,
-                                    before,
-                                    channels.clone(),
-                                    block..block + 1,
-                                    kernels,
-                                    io,
-                                    &packed,
-                                    own,
-                                    planes,
-                                    index,
-                                );
-                            });
-                        }
                     }
                     c0 = channels.end;
                     if c0 == self.channels {
