@@ -111,6 +111,34 @@ fn large_shapes() {
 
 /// Channel counts around whole vectors and blocks of rows, in both roles, with
 /// few and many samples of few pixels, down to a single one (dense data).
+/// Shapes that are folded to fewer multiplications: signals, images and volumes, lines that fill their tiles and lines that do not, several strips, chunks of channels,
+/// parts of outputs.
+#[test]
+fn folded_shapes() {
+    const SHAPES: [Shape; 12] = [
+        (2, 48, 50, [1, 1, 700], [1, 1, 3], [1; 3], [0, 0, 1]),
+        (1, 60, 130, [1, 1, 301], [1, 1, 3], [1; 3], [0, 0, 1]),
+        (2, 33, 20, [1, 32, 32], [1, 3, 3], [1; 3], [0, 1, 1]),
+        (1, 70, 49, [1, 21, 19], [1, 3, 3], [1; 3], [0, 1, 1]),
+        (3, 17, 34, [1, 15, 30], [1, 3, 3], [1; 3], [0, 1, 1]),
+        (1, 16, 66, [1, 13, 53], [1, 5, 3], [1; 3], [0, 2, 1]),
+        (1, 64, 64, [1, 9, 50], [1, 1, 3], [1; 3], [0, 0, 1]),
+        (2, 20, 16, [5, 9, 18], [3, 3, 3], [1; 3], [1, 1, 1]),
+        (1, 7, 40, [4, 11, 37], [3, 3, 3], [1; 3], [1, 1, 1]),
+        (1, 12, 13, [7, 5, 24], [5, 1, 3], [1; 3], [2, 0, 1]),
+        (1, 24, 25, [1, 40, 130], [1, 3, 3], [1; 3], [0, 1, 1]),
+        (1, 200, 18, [1, 14, 14], [1, 3, 3], [1; 3], [0, 1, 1]),
+    ];
+    let mut random = Random(19);
+    for (batch, i, o, input, kernel, stride, padding) in SHAPES {
+        let g = Geometry::new(batch, i, o, input, kernel, stride, padding).unwrap();
+        for level in Level::available() {
+            check_case(level, &Case::<f32>::new(&mut random, g, true));
+            check_case(level, &Case::<f64>::new(&mut random, g, true));
+        }
+    }
+}
+
 #[test]
 fn channels_and_batches() {
     let mut random = Random(9);

@@ -44,6 +44,10 @@ pub(crate) struct Folded<T> {
     pub(crate) gather: unsafe fn(&Lines<'_, T>),
     pub(crate) scatter: unsafe fn(&Lines<'_, T>),
     pub(crate) turn: unsafe fn(&fold::Turn<T>),
+    /// For convolutions that stand alone: lines of images into folded rows, folded rows into lines, and lines by the places of their pixels in tiles.
+    pub(crate) fold: unsafe fn(&fold::FoldPlanes<'_, T>),
+    pub(crate) unfold: unsafe fn(&fold::Unfold<T>),
+    pub(crate) deal: unsafe fn(&fold::Deal<'_, T>),
 }
 
 impl<T> Kernels<T> {
@@ -136,6 +140,35 @@ macro_rules! table {
                 unsafe { fold::turn::<L, S>(p) }
             }
 
+            $(#[$enable])?
+            unsafe fn fold_planes<S: Scheme>(p: &fold::FoldPlanes<'_, $elem>) {
+                // SAFETY: see above.
+                unsafe { fold::fold::<L, S>(p) }
+            }
+
+            $(#[$enable])?
+            unsafe fn unfold_planes<S: Scheme>(p: &fold::Unfold<$elem>) {
+                // SAFETY: see above.
+                unsafe { fold::unfold::<L, S>(p) }
+            }
+
+            $(#[$enable])?
+            unsafe fn deal_planes<S: Scheme>(p: &fold::Deal<'_, $elem>) {
+                // SAFETY: see above.
+                unsafe { fold::deal::<L, S>(p) }
+            }
+
+            const fn folded<S: Scheme>() -> Folded<$elem> {
+                Folded {
+                    gather: gather_folded::<S>,
+                    scatter: scatter_folded::<S>,
+                    turn: turn_folded::<S>,
+                    fold: fold_planes::<S>,
+                    unfold: unfold_planes::<S>,
+                    deal: deal_planes::<S>,
+                }
+            }
+
             pub(super) static TABLE: Kernels<$elem> = Kernels {
                 lanes: L::N,
                 planes_bytes: $planes,
@@ -147,10 +180,7 @@ macro_rules! table {
                 turn,
                 gather,
                 scatter,
-                folded: [
-                    Folded { gather: gather_folded::<Two>, scatter: scatter_folded::<Two>, turn: turn_folded::<Two> },
-                    Folded { gather: gather_folded::<Four>, scatter: scatter_folded::<Four>, turn: turn_folded::<Four> },
-                ],
+                folded: [folded::<Two>(), folded::<Four>()],
             };
         }
     };

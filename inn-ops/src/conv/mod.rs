@@ -43,6 +43,7 @@ mod apply;
 mod axis;
 mod copy;
 mod dense;
+mod folded;
 mod geometry;
 mod index;
 pub(crate) mod kernels;
@@ -62,7 +63,7 @@ use dense::{Matrix, MatrixMut};
 use scratch::Scratch;
 
 /// The element types of convolutions: `f32` and `f64`. Sealed.
-pub trait ConvElement: kernels::Dispatch {}
+pub trait ConvElement: kernels::Dispatch + crate::zip::Vectors {}
 
 impl ConvElement for f32 {}
 impl ConvElement for f64 {}
@@ -98,7 +99,7 @@ pub fn forward_at<T: ConvElement>(
     g: &Geometry,
     x: Planes<'_, T>,
     w: Planes<'_, T>,
-    y: PlanesMut<'_, T>,
+    mut y: PlanesMut<'_, T>,
     accumulate: bool,
 ) -> Result<(), ConvError> {
     check(level, g)?;
@@ -115,6 +116,7 @@ pub fn forward_at<T: ConvElement>(
             let c = MatrixMut { data: y.data, row: y.batch_stride, column: y.channel_stride };
             dense::product(level, (g.batch, g.out_channels, g.in_channels), a, b, c, accumulate);
         }
+        None if folded::apply(level, g, false, x, w, &mut y, accumulate) => {}
         None => apply::apply(level, &flat(g), false, x, w, y, accumulate),
     }
     Ok(())
@@ -151,7 +153,7 @@ pub fn input_gradient_at<T: ConvElement>(
     g: &Geometry,
     gy: Planes<'_, T>,
     w: Planes<'_, T>,
-    gx: PlanesMut<'_, T>,
+    mut gx: PlanesMut<'_, T>,
     accumulate: bool,
 ) -> Result<(), ConvError> {
     check(level, g)?;
@@ -168,6 +170,7 @@ pub fn input_gradient_at<T: ConvElement>(
             let c = MatrixMut { data: gx.data, row: gx.batch_stride, column: gx.channel_stride };
             dense::product(level, (g.batch, g.in_channels, g.out_channels), a, b, c, accumulate);
         }
+        None if folded::apply(level, g, true, gy, w, &mut gx, accumulate) => {}
         None => apply::apply(level, &flat(g), true, gy, w, gx, accumulate),
     }
     Ok(())
@@ -203,7 +206,7 @@ pub fn weight_gradient_at<T: ConvElement>(
     g: &Geometry,
     x: Planes<'_, T>,
     gy: Planes<'_, T>,
-    gw: PlanesMut<'_, T>,
+    mut gw: PlanesMut<'_, T>,
     accumulate: bool,
 ) -> Result<(), ConvError> {
     check(level, g)?;
@@ -226,6 +229,7 @@ pub fn weight_gradient_at<T: ConvElement>(
             let c = MatrixMut { data: gw.data, row: gw.batch_stride, column: gw.channel_stride };
             dense::product(level, (g.out_channels, g.in_channels, g.batch), a, b, c, accumulate);
         }
+        _ if folded::weight_gradient(level, g, x, gy, &mut gw, accumulate) => {}
         _ => weight::weight_gradient(level, &flat(g), x, gy, gw, accumulate),
     }
     Ok(())
@@ -250,6 +254,9 @@ pub(crate) fn scratch_of<T: ConvElement>(g: &Geometry, op: Op, threads: usize) -
     let kernels = T::kernels(level());
     let (batch, i, o) = (g.batch, g.in_channels, g.out_channels);
     let single = single_tap(g).is_some();
+    if let Some(scratch) = folded::scratch(g, op, kernels, threads).filter(|_| !single) {
+        return scratch;
+    }
     match op {
         Op::Forward if single => dense::scratch((batch, o, i), kernels.lanes, bytes),
         Op::InputGradient if single => dense::scratch((batch, i, o), kernels.lanes, bytes),

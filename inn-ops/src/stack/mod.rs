@@ -17,7 +17,7 @@ mod map;
 mod packing;
 mod plan;
 mod pointwise;
-mod product;
+pub(crate) mod product;
 mod steps;
 mod sums;
 mod walk;

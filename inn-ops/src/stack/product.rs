@@ -1,6 +1,5 @@
 //! Matrix products on the arrays of a strip.
 
-use super::plan::Plan;
 use crate::conv::kernels::Kernels;
 use crate::conv::micro::{Finish, Product, Spread};
 use crate::conv::outer::{Outer, Run, Turn};
@@ -14,20 +13,20 @@ use std::sync::Mutex;
 const TILE_BYTES: usize = 192;
 
 /// How products are cut.
-pub(super) struct Tables {
+pub(crate) struct Tables {
     /// Vectors of a tile.
     tile: usize,
 }
 
 impl Tables {
-    pub(super) fn new(plan: &Plan) -> Self {
-        Self { tile: (TILE_BYTES / (plan.lanes * plan.bytes)).max(1) }
+    pub(crate) fn new(lanes: usize, bytes: usize) -> Self {
+        Self { tile: (TILE_BYTES / (lanes * bytes)).max(1) }
     }
 }
 
 /// A matrix (rows, columns), packed in blocks of rows as [`Product`] takes them.
 #[derive(Clone, Copy)]
-pub(super) struct Packed<'a, T> {
+pub(crate) struct Packed<'a, T> {
     data: &'a [T],
     rows: usize,
     columns: usize,
@@ -35,19 +34,19 @@ pub(super) struct Packed<'a, T> {
 
 /// Where the elements of a matrix lie: `(m, k)` at `m * row + k * column`.
 #[derive(Clone, Copy)]
-pub(super) struct Source<'a, T> {
-    pub(super) from: &'a [T],
-    pub(super) rows: usize,
-    pub(super) columns: usize,
-    pub(super) row: usize,
-    pub(super) column: usize,
+pub(crate) struct Source<'a, T> {
+    pub(crate) from: &'a [T],
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) row: usize,
+    pub(crate) column: usize,
     /// Whether the identity is added.
-    pub(super) identity: bool,
+    pub(crate) identity: bool,
 }
 
 /// What the rows of a product start with.
 #[derive(Clone, Copy)]
-pub(super) enum Start<T> {
+pub(crate) enum Start<T> {
     Zero,
     /// A number for each row.
     Values(*const T),
@@ -57,42 +56,42 @@ pub(super) enum Start<T> {
 
 impl<'a, T> Source<'a, T> {
     /// A matrix as it is stored, row by row.
-    pub(super) fn plain(from: &'a [T], rows: usize, columns: usize) -> Self {
+    pub(crate) fn plain(from: &'a [T], rows: usize, columns: usize) -> Self {
         Self { from, rows, columns, row: columns, column: 1, identity: false }
     }
 
     /// The transpose of a matrix that is stored row by row.
-    pub(super) fn turned(from: &'a [T], rows: usize, columns: usize) -> Self {
+    pub(crate) fn turned(from: &'a [T], rows: usize, columns: usize) -> Self {
         Self { from, rows, columns, row: 1, column: rows, identity: false }
     }
 }
 
 impl<'a, T> Source<'a, T> {
     /// The matrix and the identity, if it is `wanted`.
-    pub(super) fn plus_identity(self, wanted: bool) -> Self {
+    pub(crate) fn plus_identity(self, wanted: bool) -> Self {
         Self { identity: wanted, ..self }
     }
 
     /// Some of its rows.
-    pub(super) fn part_of_rows(self, rows: Range<usize>) -> Self {
+    pub(crate) fn part_of_rows(self, rows: Range<usize>) -> Self {
         Self { from: &self.from[rows.start * self.row..], rows: rows.len(), ..self }
     }
 
     /// Some of its columns.
-    pub(super) fn part_of_columns(self, columns: Range<usize>) -> Self {
+    pub(crate) fn part_of_columns(self, columns: Range<usize>) -> Self {
         Self { from: &self.from[columns.start * self.column..], columns: columns.len(), ..self }
     }
 }
 
 impl<'a, T> Source<'a, T> {
     /// Every `step`th of its rows, from `first` on.
-    pub(super) fn every(self, first: usize, step: usize) -> Self {
+    pub(crate) fn every(self, first: usize, step: usize) -> Self {
         Self { from: &self.from[first * self.row..], rows: (self.rows - first).div_ceil(step), row: self.row * step, ..self }
     }
 }
 
 /// Packs matrices one after the other; `to` has an element for each of theirs.
-pub(super) fn pack<'a, T: Element>(kernels: &Kernels<T>, alone: bool, sources: &[Source<'_, T>], to: &'a mut [T]) -> Vec<Packed<'a, T>> {
+pub(crate) fn pack<'a, T: Element>(kernels: &Kernels<T>, alone: bool, sources: &[Source<'_, T>], to: &'a mut [T]) -> Vec<Packed<'a, T>> {
     let mut rest = &mut *to;
     let mut blocks = Vec::new();
     for source in sources {
@@ -165,7 +164,7 @@ fn copy_short<T: Element>(to: &mut [T], from: &[T]) {
 
 impl<T: Element> Packed<'_, T> {
     /// Rows of the matrix.
-    pub(super) fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.rows
     }
 
@@ -175,7 +174,7 @@ impl<T: Element> Packed<'_, T> {
     /// # Safety
     /// `b` and `to` must have as many rows of as many vectors as A has columns and rows, the arrays of `finish` as many as `to`, and nothing
     /// else may access those that are written meanwhile.
-    pub(super) unsafe fn times(
+    pub(crate) unsafe fn times(
         &self,
         kernels: &Kernels<T>,
         tables: &Tables,
@@ -221,7 +220,7 @@ impl<T: Element> Packed<'_, T> {
 ///
 /// # Safety
 /// `from` must have as many rows of `pixels` elements, and `to` room for as many groups.
-pub(super) unsafe fn turn<T: Element>(
+pub(crate) unsafe fn turn<T: Element>(
     kernels: &Kernels<T>,
     (from, row): (*const T, usize),
     rows: usize,
@@ -254,7 +253,7 @@ pub(super) unsafe fn turn<T: Element>(
 ///
 /// # Safety
 /// As [`turn`]; nothing else may access `to` meanwhile.
-pub(super) unsafe fn outer<T: Element>(
+pub(crate) unsafe fn outer<T: Element>(
     kernels: &Kernels<T>,
     tables: &Tables,
     (a, a_rows, rows): (*const T, Spread, usize),

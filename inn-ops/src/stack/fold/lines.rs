@@ -10,7 +10,7 @@ use crate::simd::{Element, Lanes, MAX_LANES, transpose};
 /// # Safety
 /// The CPU must support `L`.
 #[inline(always)]
-unsafe fn add<L: Lanes>(sum: Option<L>, c: f64, v: L) -> Option<L> {
+pub(super) unsafe fn add<L: Lanes>(sum: Option<L>, c: f64, v: L) -> Option<L> {
     // SAFETY: the caller's promise.
     unsafe {
         match sum {
@@ -23,7 +23,7 @@ unsafe fn add<L: Lanes>(sum: Option<L>, c: f64, v: L) -> Option<L> {
 }
 
 /// The bits of the lanes whose elements `first + lane` lie in `low..high`.
-fn mask<L: Lanes>(first: usize, low: usize, high: usize) -> u32 {
+pub(super) fn mask<L: Lanes>(first: usize, low: usize, high: usize) -> u32 {
     let bits = |n: usize| if n >= 32 { u32::MAX } else { (1u32 << n) - 1 };
     bits(high.saturating_sub(first).min(L::N)) & !bits(low.saturating_sub(first).min(L::N))
 }
@@ -33,7 +33,7 @@ fn mask<L: Lanes>(first: usize, low: usize, high: usize) -> u32 {
 /// # Safety
 /// The CPU must support `L`; the lanes of the masks must be readable.
 #[inline(always)]
-unsafe fn deal<L: Lanes, S: Scheme>(from: *const L::Elem, masks: &[u32]) -> [L; MOST_TILE] {
+pub(super) unsafe fn deal<L: Lanes, S: Scheme>(from: *const L::Elem, masks: &[u32]) -> [L; MOST_TILE] {
     // SAFETY: the caller's promise.
     unsafe {
         let mut v = [L::zero(); MOST_TILE];
@@ -55,7 +55,7 @@ unsafe fn deal<L: Lanes, S: Scheme>(from: *const L::Elem, masks: &[u32]) -> [L; 
 /// # Safety
 /// The CPU must support `L`.
 #[inline(always)]
-unsafe fn collect<L: Lanes, S: Scheme>(v: [L; MOST_TILE]) -> [L; MOST_TILE] {
+pub(super) unsafe fn collect<L: Lanes, S: Scheme>(v: [L; MOST_TILE]) -> [L; MOST_TILE] {
     // SAFETY: the caller's promise.
     unsafe {
         if S::TILE == 2 {

@@ -14,13 +14,15 @@
 
 mod jobs;
 mod lines;
+mod planes;
 
 pub(super) use jobs::{ActivateFold, Fold, UnfoldActivate, UnfoldPull};
 pub(crate) use lines::{Turn, gather, scatter, turn};
+pub(crate) use planes::{Deal, Fold as FoldPlanes, Unfold, deal, fold, masks, unfold};
 
-use crate::cpu::CpuElement;
 use crate::pool;
 use crate::simd::Level;
+use crate::zip::Vectors;
 use crate::zip::vector::{Job, Vector};
 use std::marker::PhantomData;
 use std::sync::Mutex;
@@ -126,7 +128,7 @@ macro_rules! with_scheme {
         }
     };
 }
-pub(super) use with_scheme;
+pub(crate) use with_scheme;
 
 impl Folding {
     /// Pixels of a tile.
@@ -144,7 +146,7 @@ impl Folding {
 const KERNELS: usize = 1024;
 
 /// U_e of weights with three taps, `[e][kernel]` each.
-pub(super) fn weights<T: CpuElement, S: Scheme>(level: Level, alone: bool, weights: [(&[T], &mut [T]); 2]) {
+pub(crate) fn weights<T: Vectors, S: Scheme>(level: Level, alone: bool, weights: [(&[T], &mut [T]); 2]) {
     let mut tasks = Vec::new();
     for (w, u) in weights {
         let mut parts: Vec<_> = u.chunks_mut((w.len() / 3).max(1)).map(|u| u.chunks_mut(KERNELS)).collect();
@@ -165,7 +167,7 @@ pub(super) fn weights<T: CpuElement, S: Scheme>(level: Level, alone: bool, weigh
 /// U_e of kernels, tap by tap.
 struct FoldWeights<'a, 'b, T, S>(&'a [[T; KERNELS]; 3], &'a mut [&'b mut [T]], PhantomData<S>);
 
-impl<T: CpuElement, S: Scheme> Job<T> for FoldWeights<'_, '_, T, S> {
+impl<T: Vectors, S: Scheme> Job<T> for FoldWeights<'_, '_, T, S> {
     #[inline(always)]
     fn run<V: Vector<Elem = T>>(self) {
         for (e, u) in self.1.iter_mut().enumerate().take(S::PARTS) {
@@ -188,7 +190,7 @@ impl<T: CpuElement, S: Scheme> Job<T> for FoldWeights<'_, '_, T, S> {
                 let row = S::WEIGHT[e];
                 let mut sum = T::constant(row[0]) * self.0[0][i];
                 for t in 1..3 {
-                    sum += T::constant(row[t]) * self.0[t][i];
+                    sum = sum + T::constant(row[t]) * self.0[t][i];
                 }
                 u[i] = sum;
             }
@@ -197,14 +199,14 @@ impl<T: CpuElement, S: Scheme> Job<T> for FoldWeights<'_, '_, T, S> {
 }
 
 /// From gradients of U, rows `(r, e)` of `wide` elements, to those of w, rows `(r, tap)`.
-pub(super) fn weight_gradients<T: CpuElement, S: Scheme>(gu: &[T], wide: usize, gw: &mut [T]) {
+pub(crate) fn weight_gradients<T: Vectors, S: Scheme>(gu: &[T], wide: usize, gw: &mut [T]) {
     for (u, w) in gu.chunks_exact(S::PARTS * wide).zip(gw.chunks_exact_mut(3 * wide)) {
         for (t, w) in w.chunks_exact_mut(wide).enumerate() {
             w.fill(T::default());
             for (u, row) in u.chunks_exact(wide).zip(S::WEIGHT) {
                 if row[t] != 0.0 {
-                    let factor = <T as inn_core::Scalar>::constant(row[t]);
-                    w.iter_mut().zip(u).for_each(|(w, &u)| *w += factor * u);
+                    let factor = T::constant(row[t]);
+                    w.iter_mut().zip(u).for_each(|(w, &u)| *w = *w + factor * u);
                 }
             }
         }

@@ -1,0 +1,165 @@
+//! Forward and input gradient.
+
+use super::Plan;
+use crate::conv::geometry::{Geometry, Op};
+use crate::conv::kernels::{Dispatch, Kernels};
+use crate::conv::micro::{Finish, Spread};
+use crate::conv::plan::{parts, split};
+use crate::conv::scratch::{Shared, with_two};
+use crate::conv::{Planes, PlanesMut};
+use crate::pool;
+use crate::simd::Level;
+use crate::stack::fold::{self, with_scheme};
+use crate::stack::product::{Packed, Source, Start, Tables, pack};
+use crate::zip::Vectors;
+use std::ops::Range;
+
+/// Outputs of a part at least.
+const LEAST_OUTPUTS: usize = 32;
+
+/// Parts of the outputs, which fold the input once each.
+fn output_parts(plan: &Plan, threads: usize) -> usize {
+    parts(plan.all(), threads, plan.outputs / LEAST_OUTPUTS)
+}
+
+/// Elements that a call shares, and those of each thread.
+pub(super) fn elements(plan: &Plan, threads: usize) -> (usize, usize) {
+    let rows = plan.outputs.div_ceil(output_parts(plan, threads));
+    let weights = plan.inputs * plan.outputs * plan.others();
+    (3 * weights + 2 * plan.weights() + 64, plan.edge_len() + plan.folding.parts() * rows * plan.piece + 64)
+}
+
+/// The convolution of `x` into `y`, or the input gradient of `x`, an output's, into `y`, an input's. Answers whether it is worth it; otherwise
+/// nothing is done. The arrays have been checked, none is empty, and the level is available.
+pub(in crate::conv) fn apply<T: Dispatch + Vectors>(
+    level: Level,
+    g: &Geometry,
+    adjoint: bool,
+    x: Planes<'_, T>,
+    w: Planes<'_, T>,
+    y: &mut PlanesMut<'_, T>,
+    accumulate: bool,
+) -> bool {
+    let kernels = T::kernels(level);
+    let op = if adjoint { Op::InputGradient } else { Op::Forward };
+    let Some(plan) = Plan::new(g, op, kernels) else { return false };
+    let parts = output_parts(&plan, rayon::current_num_threads());
+    let weights = plan.inputs * plan.outputs * plan.others();
+    let (y_batch, y_channel) = (y.batch_stride, y.channel_stride);
+    let to = Shared::new(y.data);
+    with_two(3 * weights, 2 * plan.weights(), |plain: &mut [T], both| {
+        let (folded, packed) = both.split_at_mut(plan.weights());
+        arrange(&plan, adjoint, w, plain);
+        with_scheme!(plan.folding, S => fold::weights::<T, S>(level, false, [(plain, &mut *folded), (&[], &mut [])]));
+        let packed = pack_parts(&plan, kernels, parts, folded, packed);
+        let tables = Tables::new(plan.lanes, size_of::<T>());
+        let chunks = plan.inputs.div_ceil(plan.chunk) * plan.folding.parts();
+        pool::each(plan.all() * parts, false, |unit| {
+            // All parts of a strip one after the other, since they read the same.
+            let (strip, part) = (unit / parts, unit % parts);
+            let rows = split(plan.outputs, parts, part);
+            let (sample, plane, own) = plan.strip(strip);
+            let from = &x.data[sample * x.batch_stride..];
+            let start = sample * y_batch + rows.start * y_channel + (plane * plan.extents[1] + own.start) * plan.extents[2];
+            let out = Out { to: to.get().wrapping_add(start), channel: y_channel, rows: rows.len(), accumulate };
+            one(&plan, kernels, &tables, (from, x.channel_stride), &packed[part * chunks..][..chunks], (plane, own), &out);
+        });
+    });
+    true
+}
+
+/// The weights `[output][input][tap]` as the convolution takes them; mirrored, with inputs and outputs in each other's place, for an input
+/// gradient.
+fn arrange<T: Dispatch>(plan: &Plan, adjoint: bool, w: Planes<'_, T>, to: &mut [T]) {
+    let taps = 3 * plan.others();
+    for (at, to) in to.chunks_exact_mut(taps).enumerate() {
+        let (output, input) = (at / plan.inputs, at % plan.inputs);
+        if adjoint {
+            let from = &w.data[input * w.batch_stride + output * w.channel_stride..][..taps];
+            to.iter_mut().zip(from.iter().rev()).for_each(|(to, &v)| *to = v);
+        } else {
+            to.copy_from_slice(&w.data[output * w.batch_stride + input * w.channel_stride..][..taps]);
+        }
+    }
+}
+
+/// The folded weights as products take them: by parts of outputs, chunks of inputs, and e.
+fn pack_parts<'a, T: Dispatch>(plan: &Plan, kernels: &Kernels<T>, parts: usize, folded: &[T], to: &'a mut [T]) -> Vec<Packed<'a, T>> {
+    let columns = plan.inputs * plan.others();
+    let mut sources = Vec::new();
+    for part in 0..parts {
+        for chunk in plan.chunks() {
+            let taps = chunk.start * plan.others()..chunk.end * plan.others();
+            sources.extend(folded.chunks_exact(plan.outputs * columns).map(|w| {
+                Source::plain(w, plan.outputs, columns).part_of_rows(split(plan.outputs, parts, part)).part_of_columns(taps.clone())
+            }));
+        }
+    }
+    pack(kernels, false, &sources, to)
+}
+
+/// Lines of the output, of some of its channels.
+struct Out<T> {
+    to: *mut T,
+    channel: usize,
+    rows: usize,
+    accumulate: bool,
+}
+
+/// A strip.
+fn one<T: Dispatch>(
+    plan: &Plan,
+    kernels: &Kernels<T>,
+    tables: &Tables,
+    (x, channel): (&[T], usize),
+    packed: &[Packed<'_, T>],
+    (plane, own): (usize, Range<usize>),
+    out: &Out<T>,
+) {
+    let (e_parts, rows, tiles) = (plan.folding.parts(), out.rows, own.len() * plan.tiles);
+    let part = rows * plan.piece;
+    let mut lines = Vec::new();
+    plan.reached(plane, &own, &mut lines);
+    let folded = kernels.folded(plan.folding);
+    let spread = Spread { row: plan.tiles, group: plan.kernel[1], apart: e_parts * plan.edge };
+    with_two(plan.edge_len(), e_parts * part, |edge: &mut [T], m| {
+        for (i, (chunk, ws)) in plan.chunks().zip(packed.chunks_exact(e_parts)).enumerate() {
+            let fold = fold::FoldPlanes {
+                from: x[chunk.start * channel..].as_ptr(),
+                channels: chunk.len(),
+                channel,
+                lines: &lines,
+                planes: plan.kernel[0],
+                tiles: plan.tiles,
+                masks: &plan.masks,
+                to: edge.as_mut_ptr(),
+                pitch: plan.edge,
+            };
+            // SAFETY: `Kernels` of an available level; the image has the lines, as the callers checked its shape; the buffers have rows of
+            // all tiles and a vector.
+            unsafe {
+                (folded.fold)(&fold);
+                for (e, w) in ws.iter().enumerate() {
+                    let b = (edge.as_ptr().add(e * plan.edge), spread);
+                    let to = (m.as_mut_ptr().add(e * part), plan.piece);
+                    let start = if i == 0 { Start::Zero } else { Start::Output };
+                    w.times(kernels, tables, b, tiles.div_ceil(plan.lanes), to, start, Finish::Plain);
+                }
+            }
+        }
+        let unfold = fold::Unfold {
+            m: m.as_ptr(),
+            part,
+            pitch: plan.piece,
+            rows,
+            lines: own.len(),
+            tiles: plan.tiles,
+            width: plan.extents[2],
+            to: out.to,
+            channel: out.channel,
+            accumulate: out.accumulate,
+        };
+        // SAFETY: as above; the lines of these channels are this strip's alone.
+        unsafe { (folded.unfold)(&unfold) };
+    });
+}

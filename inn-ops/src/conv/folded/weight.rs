@@ -1,0 +1,207 @@
+//! The weight gradient.
+//!
+//! With V_e the folded rows of x, and a_e = Σ_i A_ie gy_i those of the output gradients, gU_e = Σ a_e V_eᵀ over all tiles, and gw_t = Σ_e G_et gU_e.
+
+use super::Plan;
+use crate::conv::geometry::{Geometry, Op};
+use crate::conv::kernels::{Dispatch, Kernels};
+use crate::conv::micro::Spread;
+use crate::conv::outer::Turn;
+use crate::conv::plan::split;
+use crate::conv::scratch::{Shared, with_buffer, with_two};
+use crate::conv::{Planes, PlanesMut};
+use crate::pool;
+use crate::simd::Level;
+use crate::stack::fold::{self, with_scheme};
+use crate::stack::product::{Tables, outer};
+use crate::zip::Vectors;
+use std::ops::Range;
+
+/// Bytes of all partial gradients, beyond a single one.
+const PARTIAL_BYTES: usize = 6 << 20;
+/// Partial gradients at most.
+const SLOTS: usize = 16;
+
+impl Plan {
+    /// Output channels, filled up to whole vectors.
+    fn wide(&self) -> usize {
+        self.outputs.next_multiple_of(self.lanes)
+    }
+
+    /// Elements of the gradient of the folded weights.
+    fn partial(&self) -> usize {
+        self.inputs * self.others() * self.folding.parts() * self.wide()
+    }
+
+    /// Partial gradients, each with its strips in their order.
+    fn slots(&self, bytes: usize) -> usize {
+        (PARTIAL_BYTES / (self.partial() * bytes)).clamp(1, SLOTS.min(self.all()))
+    }
+
+    /// Distance of the places of pixels in a tile: the tiles of a strip, whole vectors.
+    fn columns(&self) -> usize {
+        (self.lines * self.tiles).next_multiple_of(self.lanes)
+    }
+
+    /// Distance of the channels of the output gradient by places: an odd number of vectors.
+    fn row(&self) -> usize {
+        let vectors = self.folding.tile() * self.columns() / self.lanes;
+        (vectors | 1) * self.lanes
+    }
+
+    fn turned_len(&self) -> usize {
+        self.folding.parts() * self.wide() * self.columns()
+    }
+}
+
+/// Elements that a call shares, and those of each thread.
+pub(super) fn elements<T>(plan: &Plan) -> (usize, usize) {
+    let taps = 3 * plan.others() * plan.wide();
+    let strip = plan.edge_len() + plan.turned_len() + plan.outputs * plan.row() + 64;
+    (plan.slots(size_of::<T>()) * plan.partial(), strip.max(taps))
+}
+
+/// The weight gradient. Answers whether it is worth it; otherwise nothing is done. The arrays have been checked, none is empty, and the level is
+/// available.
+pub(in crate::conv) fn weight_gradient<T: Dispatch + Vectors>(
+    level: Level,
+    g: &Geometry,
+    x: Planes<'_, T>,
+    gy: Planes<'_, T>,
+    gw: &mut PlanesMut<'_, T>,
+    accumulate: bool,
+) -> bool {
+    let kernels = T::kernels(level);
+    let Some(plan) = Plan::new(g, Op::WeightGradient, kernels) else { return false };
+    let (slots, size) = (plan.slots(size_of::<T>()), plan.partial());
+    let tables = Tables::new(plan.lanes, size_of::<T>());
+    let (to_output, to_input) = (gw.batch_stride, gw.channel_stride);
+    let to = Shared::new(gw.data);
+    with_buffer(slots * size, |partials: &mut [T]| {
+        let shared = Shared::new(partials);
+        pool::each(slots, false, |slot| {
+            with_two(plan.edge_len() + plan.turned_len(), plan.outputs * plan.row(), |both: &mut [T], places| {
+                let (edge, turned) = both.split_at_mut(plan.edge_len());
+                let mut lines = Vec::new();
+                let strips = split(plan.all(), slots, slot);
+                for strip in strips.clone() {
+                    let (sample, plane, own) = plan.strip(strip);
+                    plan.reached(plane, &own, &mut lines);
+                    let (x, gy) = ((&x.data[sample * x.batch_stride..], x.channel_stride), (&gy.data[sample * gy.batch_stride..], gy.channel_stride));
+                    let arrays = (&mut *edge, &mut *turned, &mut *places);
+                    let to = shared.get().wrapping_add(slot * size);
+                    one(&plan, kernels, &tables, x, gy, arrays, (plane, &own, &lines), to, strip == strips.start);
+                }
+            });
+        });
+        pool::each(plan.inputs, false, |input| {
+            // SAFETY: the channels share no sums and no weights.
+            unsafe { finish::<T>(&plan, kernels, slots, shared.get(), input, (to.get().wrapping_add(input * to_input), to_output), accumulate) };
+        });
+    });
+    true
+}
+
+/// Adds a strip to a partial gradient, rows `((channel, tap), e)` of whole vectors of outputs, or writes the `first`.
+fn one<T: Dispatch>(
+    plan: &Plan,
+    kernels: &Kernels<T>,
+    tables: &Tables,
+    (x, x_channel): (&[T], usize),
+    (gy, gy_channel): (&[T], usize),
+    (edge, turned, places): (&mut [T], &mut [T], &mut [T]),
+    (plane, own, lines): (usize, &Range<usize>, &[Option<usize>]),
+    to: *mut T,
+    first: bool,
+) {
+    let (e_parts, wide, tiles) = (plan.folding.parts(), plan.wide(), own.len() * plan.tiles);
+    let columns = tiles.next_multiple_of(plan.lanes);
+    let folded = kernels.folded(plan.folding);
+    let [_, height, width] = plan.extents;
+    let deal = fold::Deal {
+        from: gy[(plane * height + own.start) * width..].as_ptr(),
+        channels: plan.outputs,
+        channel: gy_channel,
+        lines: own.len(),
+        width,
+        tiles: plan.tiles,
+        masks: &plan.masks,
+        to: places.as_mut_ptr(),
+        columns,
+        row: plan.row(),
+    };
+    let turn = fold::Turn {
+        from: places.as_ptr(),
+        row: plan.row(),
+        rows: plan.outputs,
+        columns,
+        to: turned.as_mut_ptr(),
+        apart: wide * columns,
+        slopes: None,
+    };
+    let spread = Spread { row: plan.tiles, group: plan.kernel[1], apart: e_parts * plan.edge };
+    // SAFETY: `Kernels` of an available level; the images have the lines, as the callers checked their shapes; the buffers have rows of
+    // all tiles and a vector; the partial gradient is this slot's alone.
+    unsafe {
+        (folded.deal)(&deal);
+        (folded.turn)(&turn);
+        for chunk in plan.chunks() {
+            (folded.fold)(&fold::FoldPlanes {
+                from: x[chunk.start * x_channel..].as_ptr(),
+                channels: chunk.len(),
+                channel: x_channel,
+                lines,
+                planes: plan.kernel[0],
+                tiles: plan.tiles,
+                masks: &plan.masks,
+                to: edge.as_mut_ptr(),
+                pitch: plan.edge,
+            });
+            for e in 0..e_parts {
+                let a = (edge.as_ptr().add(e * plan.edge), spread, chunk.len() * plan.others());
+                let b = (turned.as_ptr().add(e * wide * columns), wide);
+                let to = to.add((chunk.start * plan.others() * e_parts + e) * wide);
+                outer(kernels, tables, a, b, columns, (to, e_parts * wide), first);
+            }
+        }
+    }
+}
+
+/// Adds the partial gradients of an input channel up, in their order, and writes the gradient of its weights.
+///
+/// # Safety
+/// There are as many partial gradients, and `to` has the weights of the channel, outputs `to_row` apart; nothing else accesses either.
+unsafe fn finish<T: Dispatch + Vectors>(
+    plan: &Plan,
+    kernels: &Kernels<T>,
+    slots: usize,
+    partials: *mut T,
+    input: usize,
+    (to, to_row): (*mut T, usize),
+    accumulate: bool,
+) {
+    let wide = plan.wide();
+    let len = plan.others() * plan.folding.parts() * wide;
+    with_buffer(3 * plan.others() * wide, |taps: &mut [T]| {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let of = |slot: usize| partials.add(slot * plan.partial() + input * len);
+            let sum = std::slice::from_raw_parts_mut(of(0), len);
+            for slot in 1..slots {
+                sum.iter_mut().zip(std::slice::from_raw_parts(of(slot), len)).for_each(|(sum, &v)| *sum += v);
+            }
+            with_scheme!(plan.folding, S => fold::weight_gradients::<T, S>(sum, wide, taps));
+            (kernels.turn)(&Turn {
+                from: taps.as_ptr(),
+                from_row: wide,
+                rows: 3 * plan.others(),
+                columns: plan.outputs,
+                to,
+                to_row,
+                pad: false,
+                accumulate,
+                slopes: None,
+            });
+        }
+    });
+}

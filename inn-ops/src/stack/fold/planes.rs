@@ -1,0 +1,200 @@
+//! Between lines of images and folded rows, for a convolution that stands alone. The last tile of a line may reach past its end: pixels there are
+//! zeros that go nowhere.
+
+use super::lines::{add, collect, deal as deal_vector, mask};
+use super::{MOST_PARTS, MOST_TILE, Scheme};
+use crate::simd::Lanes;
+
+/// For each vector of tiles of a line, the lanes of its vectors of pixels that lie in the line at the shifts -1, 0 and that of a tile.
+pub(crate) fn masks(lanes: usize, tile: usize, width: usize) -> Vec<u32> {
+    let bits = |n: usize| if n >= 32 { u32::MAX } else { (1u32 << n) - 1 };
+    let mask = |first: usize, low: usize, high: usize| {
+        bits(high.saturating_sub(first).min(lanes)) & !bits(low.saturating_sub(first).min(lanes))
+    };
+    let mut masks = Vec::new();
+    for j in 0..width.div_ceil(tile).div_ceil(lanes) {
+        for (low, high) in [(1, width + 1), (0, width), (0, width.saturating_sub(tile))] {
+            masks.extend((0..tile).map(|v| mask((tile * j + v) * lanes, low, high)));
+        }
+    }
+    masks
+}
+
+/// Lines of channels to fold.
+pub(crate) struct Fold<'a, T> {
+    /// The first channel, and the distance of channels.
+    pub(crate) from: *const T,
+    pub(crate) channels: usize,
+    pub(crate) channel: usize,
+    /// Where the lines of a channel start, `[plane][line]`; none outside of the image, which is zero there.
+    pub(crate) lines: &'a [Option<usize>],
+    pub(crate) planes: usize,
+    pub(crate) tiles: usize,
+    pub(crate) masks: &'a [u32],
+    /// Row `((channel, plane), e)` gets V_e, line after line; rows are `pitch` apart, which holds a vector more than all tiles.
+    pub(crate) to: *mut T,
+    pub(crate) pitch: usize,
+}
+
+/// V_e = Σ_j B_ej d_j.
+///
+/// # Safety
+/// The CPU must support `L`, and all elements that [`Fold`] describes must be valid.
+#[inline(always)]
+pub(crate) unsafe fn fold<L: Lanes, S: Scheme>(p: &Fold<'_, L::Elem>) {
+    let lines = p.lines.len() / p.planes;
+    let whole = lines * p.tiles / L::N * L::N;
+    let vectors = p.tiles.div_ceil(L::N);
+    let mut row = p.to;
+    for c in 0..p.channels {
+        let from = p.from.wrapping_add(c * p.channel);
+        for plane in p.lines.chunks_exact(lines) {
+            // SAFETY: lanes outside of the line are masked out, and their addresses only computed; a vector that is stored reaches past
+            // its line by less than a vector, into the next line, which follows, or the row's end.
+            unsafe {
+                for end in (whole..p.pitch).step_by(L::N) {
+                    for e in 0..S::PARTS {
+                        L::zero().store(row.add(e * p.pitch + end));
+                    }
+                }
+                for (i, line) in plane.iter().enumerate() {
+                    let to = row.add(i * p.tiles);
+                    for j in 0..vectors {
+                        let to = to.add(j * L::N);
+                        let Some(line) = line else {
+                            for e in 0..S::PARTS {
+                                L::zero().store(to.add(e * p.pitch));
+                            }
+                            continue;
+                        };
+                        let masks = &p.masks[3 * S::TILE * j..][..3 * S::TILE];
+                        let from = from.wrapping_add(line + S::TILE * j * L::N);
+                        let mut d = [L::zero(); MOST_PARTS];
+                        d[0] = deal_vector::<L, S>(from.wrapping_sub(1), &masks[..S::TILE])[0];
+                        let own = deal_vector::<L, S>(from, &masks[S::TILE..2 * S::TILE]);
+                        // Register by register, not through memory.
+                        #[allow(clippy::manual_memcpy)]
+                        for k in 0..S::TILE {
+                            d[k + 1] = own[k];
+                        }
+                        d[S::PARTS - 1] = deal_vector::<L, S>(from.wrapping_add(S::TILE), &masks[2 * S::TILE..])[0];
+                        for e in 0..S::PARTS {
+                            let mut sum = None;
+                            for k in 0..S::PARTS {
+                                sum = add::<L>(sum, S::INPUT[e][k], d[k]);
+                            }
+                            sum.unwrap_or(L::zero()).store(to.add(e * p.pitch));
+                        }
+                    }
+                }
+                row = row.add(S::PARTS * p.pitch);
+            }
+        }
+    }
+}
+
+/// Rows to unfold into lines that follow each other.
+pub(crate) struct Unfold<T> {
+    /// M_0, and the distance of the others; rows are `pitch` apart, which holds a vector more than all tiles.
+    pub(crate) m: *const T,
+    pub(crate) part: usize,
+    pub(crate) pitch: usize,
+    pub(crate) rows: usize,
+    pub(crate) lines: usize,
+    pub(crate) tiles: usize,
+    pub(crate) width: usize,
+    /// The first line of the first row, and the distance of rows.
+    pub(crate) to: *mut T,
+    pub(crate) channel: usize,
+    /// Whether to add to the lines rather than to overwrite them.
+    pub(crate) accumulate: bool,
+}
+
+/// y_i = Σ_e A_ie M_e.
+///
+/// # Safety
+/// The CPU must support `L`, and all elements that [`Unfold`] describes must be valid.
+#[inline(always)]
+pub(crate) unsafe fn unfold<L: Lanes, S: Scheme>(p: &Unfold<L::Elem>) {
+    for r in 0..p.rows {
+        for i in 0..p.lines {
+            // SAFETY: the caller's promise; what is written lies within the line.
+            unsafe {
+                let from = p.m.add(r * p.pitch + i * p.tiles);
+                let to = p.to.add(r * p.channel + i * p.width);
+                for j in (0..p.tiles).step_by(L::N) {
+                    let mut sums = [None; MOST_TILE];
+                    for e in 0..S::PARTS {
+                        let m = L::load(from.add(e * p.part + j));
+                        for k in 0..S::TILE {
+                            sums[k] = add::<L>(sums[k], S::OUTPUT[k][e], m);
+                        }
+                    }
+                    let mut pixels = [L::zero(); MOST_TILE];
+                    for k in 0..S::TILE {
+                        pixels[k] = sums[k].unwrap_or(L::zero());
+                    }
+                    let pixels = collect::<L, S>(pixels);
+                    let left = p.width - S::TILE * j;
+                    for k in 0..S::TILE {
+                        let to = to.wrapping_add(S::TILE * j + k * L::N);
+                        if left >= (k + 1) * L::N && !p.accumulate {
+                            pixels[k].store(to);
+                        } else if left > k * L::N {
+                            pixels[k].compress(to, mask::<L>(k * L::N, 0, left), p.accumulate);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Lines that follow each other, to deal by the places of pixels in their tiles.
+pub(crate) struct Deal<'a, T> {
+    /// The first line of the first channel, and the distance of channels.
+    pub(crate) from: *const T,
+    pub(crate) channels: usize,
+    pub(crate) channel: usize,
+    pub(crate) lines: usize,
+    pub(crate) width: usize,
+    pub(crate) tiles: usize,
+    pub(crate) masks: &'a [u32],
+    /// The pixels of place k of the tiles of a channel lie from `k * columns` on, whole vectors.
+    pub(crate) to: *mut T,
+    pub(crate) columns: usize,
+    /// Distance of the channels.
+    pub(crate) row: usize,
+}
+
+/// x_k of all tiles, zeros after the last.
+///
+/// # Safety
+/// The CPU must support `L`, and all elements that [`Deal`] describes must be valid.
+#[inline(always)]
+pub(crate) unsafe fn deal<L: Lanes, S: Scheme>(p: &Deal<'_, L::Elem>) {
+    let vectors = p.tiles.div_ceil(L::N);
+    let last = p.columns - L::N;
+    for c in 0..p.channels {
+        // SAFETY: as in `fold`, but that nothing is written past the last column.
+        unsafe {
+            let to = p.to.add(c * p.row);
+            for k in 0..S::TILE {
+                L::zero().store(to.add(k * p.columns + last));
+            }
+            for i in 0..p.lines {
+                let from = p.from.wrapping_add(c * p.channel + i * p.width);
+                for j in 0..vectors {
+                    let masks = &p.masks[3 * S::TILE * j + S::TILE..][..S::TILE];
+                    let pixels = deal_vector::<L, S>(from.wrapping_add(S::TILE * j * L::N), masks);
+                    let at = i * p.tiles + j * L::N;
+                    let room = p.columns - at;
+                    for k in 0..S::TILE {
+                        let to = to.add(k * p.columns + at);
+                        if room >= L::N { pixels[k].store(to) } else { pixels[k].store_first(to, room) }
+                    }
+                }
+            }
+        }
+    }
+}
