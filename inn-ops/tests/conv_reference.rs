@@ -111,11 +111,11 @@ fn large_shapes() {
 
 /// Channel counts around whole vectors and blocks of rows, in both roles, with
 /// few and many samples of few pixels, down to a single one (dense data).
-/// Shapes that are folded to fewer multiplications: signals, images and volumes, lines that fill their tiles and lines that do not, several strips, chunks of channels,
-/// parts of outputs.
+/// Shapes that are folded to fewer multiplications: signals, images and volumes, lines that fill their tiles and lines that do not, several strips, parts of lines, chunks of
+/// channels, parts of outputs.
 #[test]
 fn folded_shapes() {
-    const SHAPES: [Shape; 12] = [
+    const SHAPES: [Shape; 14] = [
         (2, 48, 50, [1, 1, 700], [1, 1, 3], [1; 3], [0, 0, 1]),
         (1, 60, 130, [1, 1, 301], [1, 1, 3], [1; 3], [0, 0, 1]),
         (2, 33, 20, [1, 32, 32], [1, 3, 3], [1; 3], [0, 1, 1]),
@@ -128,6 +128,8 @@ fn folded_shapes() {
         (1, 12, 13, [7, 5, 24], [5, 1, 3], [1; 3], [2, 0, 1]),
         (1, 24, 25, [1, 40, 130], [1, 3, 3], [1; 3], [0, 1, 1]),
         (1, 200, 18, [1, 14, 14], [1, 3, 3], [1; 3], [0, 1, 1]),
+        (1, 9, 130, [1, 3, 699], [1, 3, 3], [1; 3], [0, 1, 1]),
+        (1, 25, 30, [1, 1, 5001], [1, 1, 3], [1; 3], [0, 0, 1]),
     ];
     let mut random = Random(19);
     for (batch, i, o, input, kernel, stride, padding) in SHAPES {

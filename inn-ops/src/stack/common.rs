@@ -101,7 +101,18 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
         let (level, alone) = (simd::level(), plan.is_small());
         let (ins, outs) = (parts(inputs, plan.first), parts(&[out], plan.last));
         let slopes = rho.slopes().map(|s| [T::of(s.above), T::of(s.below)]);
-        Self { plan, level, kernels: T::kernels(level), tables: Tables::new(plan.lanes, plan.bytes), rho, slopes, weights, ins, outs, alone }
+        Self {
+            plan,
+            level,
+            kernels: T::kernels(level),
+            tables: Tables::new(plan.lanes, plan.bytes),
+            rho,
+            slopes,
+            weights,
+            ins,
+            outs,
+            alone,
+        }
     }
 
     /// The hidden arrays of a strip.

@@ -1,6 +1,6 @@
 //! Forward and input gradient.
 
-use super::Plan;
+use super::{Plan, Strip};
 use crate::conv::geometry::{Geometry, Op};
 use crate::conv::kernels::{Dispatch, Kernels};
 use crate::conv::micro::{Finish, Spread};
@@ -12,7 +12,6 @@ use crate::simd::Level;
 use crate::stack::fold::{self, with_scheme};
 use crate::stack::product::{Packed, Source, Start, Tables, pack};
 use crate::zip::Vectors;
-use std::ops::Range;
 
 /// Outputs of a part at least.
 const LEAST_OUTPUTS: usize = 32;
@@ -58,11 +57,11 @@ pub(in crate::conv) fn apply<T: Dispatch + Vectors>(
             // All parts of a strip one after the other, since they read the same.
             let (strip, part) = (unit / parts, unit % parts);
             let rows = split(plan.outputs, parts, part);
-            let (sample, plane, own) = plan.strip(strip);
-            let from = &x.data[sample * x.batch_stride..];
-            let start = sample * y_batch + rows.start * y_channel + (plane * plan.extents[1] + own.start) * plan.extents[2];
+            let strip = plan.strip(strip);
+            let from = &x.data[strip.sample * x.batch_stride..];
+            let start = strip.sample * y_batch + rows.start * y_channel + plan.start(&strip);
             let out = Out { to: to.get().wrapping_add(start), channel: y_channel, rows: rows.len(), accumulate };
-            one(&plan, kernels, &tables, (from, x.channel_stride), &packed[part * chunks..][..chunks], (plane, own), &out);
+            one(&plan, kernels, &tables, (from, x.channel_stride), &packed[part * chunks..][..chunks], &strip, &out);
         });
     });
     true
@@ -113,15 +112,16 @@ fn one<T: Dispatch>(
     tables: &Tables,
     (x, channel): (&[T], usize),
     packed: &[Packed<'_, T>],
-    (plane, own): (usize, Range<usize>),
+    strip: &Strip,
     out: &Out<T>,
 ) {
-    let (e_parts, rows, tiles) = (plan.folding.parts(), out.rows, own.len() * plan.tiles);
+    let (e_parts, rows, tiles) = (plan.folding.parts(), out.rows, strip.tiles.len());
     let part = rows * plan.piece;
+    let vectors = (strip.lines.len() * tiles).div_ceil(plan.lanes);
     let mut lines = Vec::new();
-    plan.reached(plane, &own, &mut lines);
+    plan.reached(strip, &mut lines);
     let folded = kernels.folded(plan.folding);
-    let spread = Spread { row: plan.tiles, group: plan.kernel[1], apart: e_parts * plan.edge };
+    let spread = Spread { row: tiles, group: plan.kernel[1], apart: e_parts * plan.edge };
     with_two(plan.edge_len(), e_parts * part, |edge: &mut [T], m| {
         for (i, (chunk, ws)) in plan.chunks().zip(packed.chunks_exact(e_parts)).enumerate() {
             let fold = fold::FoldPlanes {
@@ -130,8 +130,8 @@ fn one<T: Dispatch>(
                 channel,
                 lines: &lines,
                 planes: plan.kernel[0],
-                tiles: plan.tiles,
-                masks: &plan.masks,
+                tiles,
+                masks: &plan.masks[strip.masks.clone()],
                 to: edge.as_mut_ptr(),
                 pitch: plan.edge,
             };
@@ -143,7 +143,7 @@ fn one<T: Dispatch>(
                     let b = (edge.as_ptr().add(e * plan.edge), spread);
                     let to = (m.as_mut_ptr().add(e * part), plan.piece);
                     let start = if i == 0 { Start::Zero } else { Start::Output };
-                    w.times(kernels, tables, b, tiles.div_ceil(plan.lanes), to, start, Finish::Plain);
+                    w.times(kernels, tables, b, vectors, to, start, Finish::Plain);
                 }
             }
         }
@@ -152,9 +152,10 @@ fn one<T: Dispatch>(
             part,
             pitch: plan.piece,
             rows,
-            lines: own.len(),
-            tiles: plan.tiles,
-            width: plan.extents[2],
+            lines: strip.lines.len(),
+            line: plan.extents[2],
+            tiles,
+            width: strip.pixels.len(),
             to: out.to,
             channel: out.channel,
             accumulate: out.accumulate,

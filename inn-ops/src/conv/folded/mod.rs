@@ -1,6 +1,6 @@
 //! Convolutions with three taps along the last axis, with fewer multiplications; see [`fold`](crate::stack::fold) for how.
 //!
-//! Lines of a plane that follow each other make a strip. The lines of the input that a strip reaches are folded, some channels at a time, into rows
+//! Lines of a plane that follow each other make a strip, or the same part of each of them does. The lines of the input that a strip reaches are folded, some channels at a time, into rows
 //! `[channel][plane][e][line][tile]`, in which a tap along the other axes is a shift by whole lines or another row. So for each e the convolution is a matrix
 //! product on rows as they are, and its results are unfolded into the lines of the output. The input gradient is the same with mirrored
 //! weights. The gradient of the folded weights is an outer product of those rows and of the folded output gradients, added up strip by strip.
@@ -24,8 +24,10 @@ use std::ops::Range;
 
 /// Rows of the folded input at one time: a few vectors of each stay in the first-level cache.
 const ROWS: usize = 160;
-/// Rows of a product and taps of the other axes that folding and unfolding are worth.
-const WORTH: usize = 48;
+/// Channels on the other side times taps of the other axes that folding and unfolding a channel are worth, and those that folding one for a weight
+/// gradient is.
+const WORTH: usize = 24;
+const WORTH_GRADIENT: usize = 48;
 /// Multiplications that are saved, as the part that is left, in per cent at most.
 const LEFT: usize = 80;
 /// Bytes of the arrays of a strip, each, at most.
@@ -47,10 +49,12 @@ struct Plan {
     extents: [usize; 3],
     kernel: [usize; 3],
     lanes: usize,
-    /// Tiles of a line.
+    /// Tiles of a line, parts of a line, and tiles of the longest: whole vectors, where there are several.
     tiles: usize,
-    /// Strips of a plane, and lines of the longest.
-    strips: usize,
+    segments: usize,
+    longest: usize,
+    /// Groups of lines of a plane, and lines of the longest.
+    groups: usize,
     lines: usize,
     /// Channels that are folded at one time.
     chunk: usize,
@@ -59,6 +63,18 @@ struct Plan {
     piece: usize,
     /// Where the pixels of a line lie in vectors.
     masks: Vec<u32>,
+}
+
+/// Lines of a plane, or a part of each.
+struct Strip {
+    sample: usize,
+    plane: usize,
+    lines: Range<usize>,
+    /// Of each line.
+    tiles: Range<usize>,
+    pixels: Range<usize>,
+    /// Where they lie in vectors, of all that the plan has.
+    masks: Range<usize>,
 }
 
 impl Plan {
@@ -72,32 +88,62 @@ impl Plan {
         if !same || g.kernel[2] != 3 || inputs.min(outputs) * others < WORTH || work <= SMALL {
             return None;
         }
+        if op == Op::WeightGradient && outputs * others < WORTH_GRADIENT {
+            return None;
+        }
         let [depth, height, width] = g.input;
+        let [kz, ky, _] = g.kernel;
         let chunk = (ROWS / others).clamp(1, inputs);
         let budget = kernels.planes_bytes.min(STRIP_BYTES) / bytes;
         let of = |folding: Folding| {
             let (tile, parts) = (folding.tile(), folding.parts());
             let tiles = width.div_ceil(tile);
-            // Tiles of the arrays that fit.
-            let (own, around) = (budget / (parts * outputs) / tiles, budget / (parts * chunk * g.kernel[0]) / tiles);
-            let lines = own.min(around.saturating_sub(g.kernel[1] - 1)).min(height);
-            let strips = height.div_ceil(lines.max(1)).max(STRIPS.div_ceil(g.batch * depth).min(height / LEAST_LINES));
-            let lines = if lines == 0 { 0 } else { height.div_ceil(strips) };
+            let vectors = tiles.div_ceil(lanes);
+            // Lines whose arrays fit, if they are as long as that.
+            let fit = |longest: usize| {
+                let (own, reached) = (budget / (parts * outputs * longest), budget / (parts * chunk * kz * longest));
+                own.min(reached.saturating_sub(ky - 1)).min(height)
+            };
+            let longest = |segments: usize| tiles.min(vectors.div_ceil(segments) * lanes);
+            // Lines above and below are folded too, in each group.
+            let wanted = height.min((3 * (ky - 1)).max(1));
+            let segments = (1..vectors).find(|&segments| fit(longest(segments)) >= wanted).unwrap_or(vectors);
+            let longest = longest(segments);
+            let more = STRIPS.div_ceil(g.batch * depth * segments).min(height / LEAST_LINES);
+            let groups = height.div_ceil(fit(longest).max(1)).max(more);
+            let lines = height.div_ceil(groups);
             // An odd number of vectors spreads the rows over the cache; one more than there are tiles for.
-            let pitch = |lines: usize| ((lines * tiles).div_ceil(lanes) + 1 | 1) * lanes;
-            let (edge, piece) = (pitch(lines + g.kernel[1] - 1), pitch(lines));
-            let masks = Vec::new();
-            let extents = g.input;
-            let (batch, kernel) = (g.batch, g.kernel);
-            Self { folding, batch, inputs, outputs, extents, kernel, lanes, tiles, strips, lines, chunk, edge, piece, masks }
+            let pitch = |lines: usize| ((lines * longest).div_ceil(lanes) + 1 | 1) * lanes;
+            let (edge, piece) = (pitch(lines + ky - 1), pitch(lines));
+            let (extents, batch, kernel, masks) = (g.input, g.batch, g.kernel, Vec::new());
+            Self {
+                folding,
+                batch,
+                inputs,
+                outputs,
+                extents,
+                kernel,
+                lanes,
+                tiles,
+                segments,
+                longest,
+                groups,
+                lines,
+                chunk,
+                edge,
+                piece,
+                masks,
+            }
         };
         let filled = |channels: usize| if op == Op::WeightGradient { channels.next_multiple_of(lanes) } else { channels };
         let left = |plan: &Self| {
-            let vectors: usize = (0..plan.strips).map(|s| plan.own(s).len() * plan.tiles).map(|tiles| tiles.next_multiple_of(lanes)).sum();
+            let vectors: usize = (0..plan.groups * plan.segments)
+                .map(|strip| plan.strip(strip))
+                .map(|strip| (strip.lines.len() * strip.tiles.len()).next_multiple_of(lanes))
+                .sum();
             100 * plan.folding.parts() * vectors * filled(outputs) / (3 * height * width * outputs)
         };
-        let plans = [Folding::Four, Folding::Two].map(of);
-        let best = plans.into_iter().filter(|plan| plan.lines > 0).min_by_key(left)?;
+        let best = [Folding::Four, Folding::Two].map(of).into_iter().min_by_key(left)?;
         (left(&best) <= LEFT).then(|| Self { masks: fold::masks(lanes, best.folding.tile(), width), ..best })
     }
 
@@ -108,32 +154,42 @@ impl Plan {
 
     /// Strips of all planes and samples.
     fn all(&self) -> usize {
-        self.batch * self.extents[0] * self.strips
+        self.batch * self.extents[0] * self.groups * self.segments
     }
 
-    /// The sample, the plane and the lines of a strip.
-    fn strip(&self, index: usize) -> (usize, usize, Range<usize>) {
-        let plane = index / self.strips;
-        (plane / self.extents[0], plane % self.extents[0], self.own(index % self.strips))
+    fn strip(&self, index: usize) -> Strip {
+        let (group, segment) = (index / self.segments, index % self.segments);
+        let (plane, group) = (group / self.groups, group % self.groups);
+        let vectors = split(self.tiles.div_ceil(self.lanes), self.segments, segment);
+        let tiles = vectors.start * self.lanes..self.tiles.min(vectors.end * self.lanes);
+        let tile = self.folding.tile();
+        Strip {
+            sample: plane / self.extents[0],
+            plane: plane % self.extents[0],
+            lines: split(self.extents[1], self.groups, group),
+            pixels: tiles.start * tile..self.extents[2].min(tiles.end * tile),
+            masks: 3 * tile * vectors.start..3 * tile * vectors.end,
+            tiles,
+        }
     }
 
-    /// The lines of a strip of a plane.
-    fn own(&self, strip: usize) -> Range<usize> {
-        split(self.extents[1], self.strips, strip)
-    }
-
-    /// Where the lines start that a strip reaches, `[plane][line]`.
-    fn reached(&self, plane: usize, own: &Range<usize>, to: &mut Vec<Option<usize>>) {
+    /// Where the parts of lines start that a strip reaches, `[plane][line]`.
+    fn reached(&self, strip: &Strip, to: &mut Vec<Option<usize>>) {
         let [depth, height, width] = self.extents;
         let [pz, py, _] = self.kernel.map(|k| k / 2);
         to.clear();
-        for z in plane..plane + self.kernel[0] {
+        for z in strip.plane..strip.plane + self.kernel[0] {
             let z = z.checked_sub(pz).filter(|&z| z < depth);
-            to.extend((own.start..own.end + 2 * py).map(|y| {
+            to.extend((strip.lines.start..strip.lines.end + 2 * py).map(|y| {
                 let y = y.checked_sub(py).filter(|&y| y < height)?;
-                Some((z? * height + y) * width)
+                Some((z? * height + y) * width + strip.pixels.start)
             }));
         }
+    }
+
+    /// Where the first of a strip's own lines starts.
+    fn start(&self, strip: &Strip) -> usize {
+        (strip.plane * self.extents[1] + strip.lines.start) * self.extents[2] + strip.pixels.start
     }
 
     /// The chunks of channels.
@@ -155,9 +211,62 @@ impl Plan {
 /// Upper bound on the working memory of an operation, if it is folded.
 pub(super) fn scratch<T: Dispatch>(g: &Geometry, op: Op, kernels: &Kernels<T>, threads: usize) -> Option<Scratch> {
     let plan = Plan::new(g, op, kernels)?;
-    let (shared, each) =
-        if op == Op::WeightGradient { weight::elements::<T>(&plan) } else { apply::elements(&plan, threads) };
+    let (shared, each) = if op == Op::WeightGradient { weight::elements::<T>(&plan) } else { apply::elements(&plan, threads) };
     let lists = size_of::<Option<usize>>() * plan.kernel[0] * (plan.lines + plan.kernel[1]) + 64;
     let masks = 4 * plan.masks.len();
     Some(Scratch { shared: shared * size_of::<T>() + masks + 128, each: each * size_of::<T>() + lists + 128, alone: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::Level;
+
+    fn plan(batch: usize, channels: [usize; 2], input: [usize; 3], kernel: [usize; 3], op: Op, level: Level) -> Option<Plan> {
+        let g = Geometry::new(batch, channels[0], channels[1], input, kernel, [1; 3], kernel.map(|k| k / 2)).unwrap();
+        Plan::new(&g, op, f32::kernels(level))
+    }
+
+    /// Every pixel is in one strip, and the arrays of a strip have room for it.
+    #[test]
+    fn strips_cover_the_batch() {
+        let shapes = [
+            (8, [128, 128], [1, 32, 32], [1, 3, 3]),
+            (1, [64, 64], [1, 256, 256], [1, 3, 3]),
+            (2, [200, 190], [1, 37, 1025], [1, 3, 3]),
+            (1, [32, 33], [48, 47, 46], [3, 3, 3]),
+            (3, [50, 90], [1, 1, 5000], [1, 1, 3]),
+            (1, [2000, 1500], [1, 9, 130], [1, 5, 3]),
+        ];
+        for level in Level::available() {
+            for (batch, channels, input, kernel) in shapes {
+                for op in [Op::Forward, Op::InputGradient, Op::WeightGradient] {
+                    let p = plan(batch, channels, input, kernel, op, level).unwrap();
+                    let mut seen = vec![0; batch * input.iter().product::<usize>()];
+                    for strip in (0..p.all()).map(|strip| p.strip(strip)) {
+                        assert!(strip.lines.len() <= p.lines && strip.tiles.len() <= p.longest);
+                        assert!((strip.lines.len() + kernel[1] - 1) * strip.tiles.len() + p.lanes <= p.edge);
+                        assert!(strip.lines.len() * strip.tiles.len() + p.lanes <= p.piece);
+                        let start = strip.sample * input.iter().product::<usize>() + p.start(&strip);
+                        for line in 0..strip.lines.len() {
+                            let start = start + line * input[2];
+                            seen[start..start + strip.pixels.len()].iter_mut().for_each(|seen| *seen += 1);
+                        }
+                    }
+                    assert!(seen.iter().all(|&seen| seen == 1), "{op:?} of {channels:?} {input:?} at {level:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_saves_too_little_is_not_folded() {
+        let level = crate::simd::level();
+        let folded = |channels, input, kernel| plan(4, channels, input, kernel, Op::Forward, level).is_some();
+        assert!(folded([64, 64], [1, 64, 64], [1, 3, 3]));
+        assert!(!folded([6, 128], [1, 64, 64], [1, 3, 3]) && !folded([128, 6], [1, 64, 64], [1, 3, 3]));
+        assert!(!folded([64, 64], [1, 64, 64], [1, 3, 5]) && !folded([64, 64], [1, 4, 2], [1, 3, 3]));
+        // A weight gradient fills whole vectors.
+        assert!(plan(1, [64, 8], [1, 64, 64], [1, 3, 3], Op::WeightGradient, level).is_none());
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! With V_e the folded rows of x, and a_e = Σ_i A_ie gy_i those of the output gradients, gU_e = Σ a_e V_eᵀ over all tiles, and gw_t = Σ_e G_et gU_e.
 
-use super::Plan;
+use super::{Plan, Strip};
 use crate::conv::geometry::{Geometry, Op};
 use crate::conv::kernels::{Dispatch, Kernels};
 use crate::conv::micro::Spread;
@@ -15,7 +15,6 @@ use crate::simd::Level;
 use crate::stack::fold::{self, with_scheme};
 use crate::stack::product::{Tables, outer};
 use crate::zip::Vectors;
-use std::ops::Range;
 
 /// Bytes of all partial gradients, beyond a single one.
 const PARTIAL_BYTES: usize = 6 << 20;
@@ -40,7 +39,7 @@ impl Plan {
 
     /// Distance of the places of pixels in a tile: the tiles of a strip, whole vectors.
     fn columns(&self) -> usize {
-        (self.lines * self.tiles).next_multiple_of(self.lanes)
+        (self.lines * self.longest).next_multiple_of(self.lanes)
     }
 
     /// Distance of the channels of the output gradient by places: an odd number of vectors.
@@ -85,18 +84,22 @@ pub(in crate::conv) fn weight_gradient<T: Dispatch + Vectors>(
                 let mut lines = Vec::new();
                 let strips = split(plan.all(), slots, slot);
                 for strip in strips.clone() {
-                    let (sample, plane, own) = plan.strip(strip);
-                    plan.reached(plane, &own, &mut lines);
-                    let (x, gy) = ((&x.data[sample * x.batch_stride..], x.channel_stride), (&gy.data[sample * gy.batch_stride..], gy.channel_stride));
+                    let first = strip == strips.start;
+                    let strip = plan.strip(strip);
+                    plan.reached(&strip, &mut lines);
+                    let x = (&x.data[strip.sample * x.batch_stride..], x.channel_stride);
+                    let gy = (&gy.data[strip.sample * gy.batch_stride..], gy.channel_stride);
                     let arrays = (&mut *edge, &mut *turned, &mut *places);
                     let to = shared.get().wrapping_add(slot * size);
-                    one(&plan, kernels, &tables, x, gy, arrays, (plane, &own, &lines), to, strip == strips.start);
+                    one(&plan, kernels, &tables, x, gy, arrays, (&strip, &lines), to, first);
                 }
             });
         });
         pool::each(plan.inputs, false, |input| {
             // SAFETY: the channels share no sums and no weights.
-            unsafe { finish::<T>(&plan, kernels, slots, shared.get(), input, (to.get().wrapping_add(input * to_input), to_output), accumulate) };
+            unsafe {
+                finish::<T>(&plan, kernels, slots, shared.get(), input, (to.get().wrapping_add(input * to_input), to_output), accumulate)
+            };
         });
     });
     true
@@ -110,22 +113,22 @@ fn one<T: Dispatch>(
     (x, x_channel): (&[T], usize),
     (gy, gy_channel): (&[T], usize),
     (edge, turned, places): (&mut [T], &mut [T], &mut [T]),
-    (plane, own, lines): (usize, &Range<usize>, &[Option<usize>]),
+    (strip, lines): (&Strip, &[Option<usize>]),
     to: *mut T,
     first: bool,
 ) {
-    let (e_parts, wide, tiles) = (plan.folding.parts(), plan.wide(), own.len() * plan.tiles);
-    let columns = tiles.next_multiple_of(plan.lanes);
+    let (e_parts, wide, tiles) = (plan.folding.parts(), plan.wide(), strip.tiles.len());
+    let columns = (strip.lines.len() * tiles).next_multiple_of(plan.lanes);
     let folded = kernels.folded(plan.folding);
-    let [_, height, width] = plan.extents;
+    let masks = &plan.masks[strip.masks.clone()];
     let deal = fold::Deal {
-        from: gy[(plane * height + own.start) * width..].as_ptr(),
+        from: gy[plan.start(strip)..].as_ptr(),
         channels: plan.outputs,
         channel: gy_channel,
-        lines: own.len(),
-        width,
-        tiles: plan.tiles,
-        masks: &plan.masks,
+        lines: strip.lines.len(),
+        line: plan.extents[2],
+        tiles,
+        masks,
         to: places.as_mut_ptr(),
         columns,
         row: plan.row(),
@@ -139,7 +142,7 @@ fn one<T: Dispatch>(
         apart: wide * columns,
         slopes: None,
     };
-    let spread = Spread { row: plan.tiles, group: plan.kernel[1], apart: e_parts * plan.edge };
+    let spread = Spread { row: tiles, group: plan.kernel[1], apart: e_parts * plan.edge };
     // SAFETY: `Kernels` of an available level; the images have the lines, as the callers checked their shapes; the buffers have rows of
     // all tiles and a vector; the partial gradient is this slot's alone.
     unsafe {
@@ -152,8 +155,8 @@ fn one<T: Dispatch>(
                 channel: x_channel,
                 lines,
                 planes: plan.kernel[0],
-                tiles: plan.tiles,
-                masks: &plan.masks,
+                tiles,
+                masks,
                 to: edge.as_mut_ptr(),
                 pitch: plan.edge,
             });

@@ -8,9 +8,8 @@ use crate::simd::Lanes;
 /// For each vector of tiles of a line, the lanes of its vectors of pixels that lie in the line at the shifts -1, 0 and that of a tile.
 pub(crate) fn masks(lanes: usize, tile: usize, width: usize) -> Vec<u32> {
     let bits = |n: usize| if n >= 32 { u32::MAX } else { (1u32 << n) - 1 };
-    let mask = |first: usize, low: usize, high: usize| {
-        bits(high.saturating_sub(first).min(lanes)) & !bits(low.saturating_sub(first).min(lanes))
-    };
+    let mask =
+        |first: usize, low: usize, high: usize| bits(high.saturating_sub(first).min(lanes)) & !bits(low.saturating_sub(first).min(lanes));
     let mut masks = Vec::new();
     for j in 0..width.div_ceil(tile).div_ceil(lanes) {
         for (low, high) in [(1, width + 1), (0, width), (0, width.saturating_sub(tile))] {
@@ -20,7 +19,7 @@ pub(crate) fn masks(lanes: usize, tile: usize, width: usize) -> Vec<u32> {
     masks
 }
 
-/// Lines of channels to fold.
+/// Lines of channels to fold, or a part of each.
 pub(crate) struct Fold<'a, T> {
     /// The first channel, and the distance of channels.
     pub(crate) from: *const T,
@@ -93,7 +92,7 @@ pub(crate) unsafe fn fold<L: Lanes, S: Scheme>(p: &Fold<'_, L::Elem>) {
     }
 }
 
-/// Rows to unfold into lines that follow each other.
+/// Rows to unfold into lines of a plane, or a part of each.
 pub(crate) struct Unfold<T> {
     /// M_0, and the distance of the others; rows are `pitch` apart, which holds a vector more than all tiles.
     pub(crate) m: *const T,
@@ -101,6 +100,8 @@ pub(crate) struct Unfold<T> {
     pub(crate) pitch: usize,
     pub(crate) rows: usize,
     pub(crate) lines: usize,
+    /// Distance of the lines, and what is written of each: its tiles, and their pixels.
+    pub(crate) line: usize,
     pub(crate) tiles: usize,
     pub(crate) width: usize,
     /// The first line of the first row, and the distance of rows.
@@ -121,7 +122,7 @@ pub(crate) unsafe fn unfold<L: Lanes, S: Scheme>(p: &Unfold<L::Elem>) {
             // SAFETY: the caller's promise; what is written lies within the line.
             unsafe {
                 let from = p.m.add(r * p.pitch + i * p.tiles);
-                let to = p.to.add(r * p.channel + i * p.width);
+                let to = p.to.add(r * p.channel + i * p.line);
                 for j in (0..p.tiles).step_by(L::N) {
                     let mut sums = [None; MOST_TILE];
                     for e in 0..S::PARTS {
@@ -150,14 +151,15 @@ pub(crate) unsafe fn unfold<L: Lanes, S: Scheme>(p: &Unfold<L::Elem>) {
     }
 }
 
-/// Lines that follow each other, to deal by the places of pixels in their tiles.
+/// Lines of a plane, or a part of each, to deal by the places of pixels in their tiles.
 pub(crate) struct Deal<'a, T> {
     /// The first line of the first channel, and the distance of channels.
     pub(crate) from: *const T,
     pub(crate) channels: usize,
     pub(crate) channel: usize,
     pub(crate) lines: usize,
-    pub(crate) width: usize,
+    /// Distance of the lines, and the tiles of each.
+    pub(crate) line: usize,
     pub(crate) tiles: usize,
     pub(crate) masks: &'a [u32],
     /// The pixels of place k of the tiles of a channel lie from `k * columns` on, whole vectors.
@@ -183,7 +185,7 @@ pub(crate) unsafe fn deal<L: Lanes, S: Scheme>(p: &Deal<'_, L::Elem>) {
                 L::zero().store(to.add(k * p.columns + last));
             }
             for i in 0..p.lines {
-                let from = p.from.wrapping_add(c * p.channel + i * p.width);
+                let from = p.from.wrapping_add(c * p.channel + i * p.line);
                 for j in 0..vectors {
                     let masks = &p.masks[3 * S::TILE * j + S::TILE..][..S::TILE];
                     let pixels = deal_vector::<L, S>(from.wrapping_add(S::TILE * j * L::N), masks);
