@@ -48,7 +48,13 @@ pub(in crate::conv) fn apply<T: Dispatch + Vectors>(
     let to = Shared::new(y.data);
     with_two(3 * weights, 2 * plan.weights(), |plain: &mut [T], both| {
         let (folded, packed) = both.split_at_mut(plan.weights());
-        arrange(&plan, adjoint, w, plain);
+        let taps = 3 * plan.others();
+        let plain = if !adjoint && w.channel_stride == taps && w.batch_stride == plan.inputs * taps {
+            &w.data[..3 * weights]
+        } else {
+            arrange(&plan, adjoint, w, plain);
+            plain
+        };
         with_scheme!(plan.folding, S => fold::weights::<T, S>(level, false, [(plain, &mut *folded), (&[], &mut [])]));
         let packed = pack_parts(&plan, kernels, parts, folded, packed);
         let tables = Tables::new(plan.lanes, size_of::<T>());

@@ -17,7 +17,7 @@ pub(super) use weight::weight_gradient;
 use super::apply::SMALL;
 use super::geometry::{Geometry, Op};
 use super::kernels::{Dispatch, Kernels};
-use super::plan::split;
+use super::plan::{split, splits};
 use super::scratch::Scratch;
 use crate::stack::fold::{self, Folding};
 use std::ops::Range;
@@ -28,11 +28,13 @@ const ROWS: usize = 160;
 /// gradient is.
 const WORTH: usize = 24;
 const WORTH_GRADIENT: usize = 48;
-/// Multiplications that are saved, as the part that is left, in per cent at most.
+/// The part of the time that is left, in per cent at most.
 const LEFT: usize = 80;
+/// Pixels that folding and packing a weight take as long as, for each lane.
+const PREPARED: usize = 12;
 /// Bytes of the arrays of a strip, each, at most.
 const STRIP_BYTES: usize = 512 << 10;
-/// Strips of a call, if it has lines enough.
+/// More strips of a plane than needed, at most.
 const STRIPS: usize = 16;
 /// Lines of a strip at least, where there could be more strips.
 const LEAST_LINES: usize = 4;
@@ -109,8 +111,16 @@ impl Plan {
             let wanted = height.min((3 * (ky - 1)).max(1));
             let segments = (1..vectors).find(|&segments| fit(longest(segments)) >= wanted).unwrap_or(vectors);
             let longest = longest(segments);
-            let more = STRIPS.div_ceil(g.batch * depth * segments).min(height / LEAST_LINES);
-            let groups = height.div_ceil(fit(longest).max(1)).max(more);
+            let least = height.div_ceil(fit(longest).max(1));
+            // What the last vectors of strips have too much is lost, and one strip that all wait for.
+            let cost = |groups: &usize| {
+                let whole: usize = splits(height, *groups).map(|lines| (lines.len() * longest).next_multiple_of(lanes)).sum();
+                let strips = g.batch * depth * segments * groups;
+                // Partial gradients cannot be parted further.
+                let wait = if op == Op::WeightGradient { 4 } else { 1 };
+                (whole * (strips + wait)).div_ceil(strips)
+            };
+            let groups = (least..=least.max(height / LEAST_LINES).min(least + STRIPS)).min_by_key(cost).unwrap_or(least);
             let lines = height.div_ceil(groups);
             // An odd number of vectors spreads the rows over the cache; one more than there are tiles for.
             let pitch = |lines: usize| ((lines * longest).div_ceil(lanes) + 1 | 1) * lanes;
@@ -141,7 +151,8 @@ impl Plan {
                 .map(|strip| plan.strip(strip))
                 .map(|strip| (strip.lines.len() * strip.tiles.len()).next_multiple_of(lanes))
                 .sum();
-            100 * plan.folding.parts() * vectors * filled(outputs) / (3 * height * width * outputs)
+            let products = 100 * plan.folding.parts() * vectors * filled(outputs) / (3 * height * width * outputs);
+            products + 100 * PREPARED * lanes / (g.batch * g.input_pixels())
         };
         let best = [Folding::Four, Folding::Two].map(of).into_iter().min_by_key(left)?;
         (left(&best) <= LEFT).then(|| Self { masks: fold::masks(lanes, best.folding.tile(), width), ..best })
@@ -236,7 +247,7 @@ mod tests {
             (2, [200, 190], [1, 37, 1025], [1, 3, 3]),
             (1, [32, 33], [48, 47, 46], [3, 3, 3]),
             (3, [50, 90], [1, 1, 5000], [1, 1, 3]),
-            (1, [2000, 1500], [1, 9, 130], [1, 5, 3]),
+            (1, [2000, 1500], [1, 19, 260], [1, 5, 3]),
         ];
         for level in Level::available() {
             for (batch, channels, input, kernel) in shapes {

@@ -34,7 +34,8 @@ impl Plan {
 
     /// Partial gradients, each with its strips in their order.
     fn slots(&self, bytes: usize) -> usize {
-        (PARTIAL_BYTES / (self.partial() * bytes)).clamp(1, SLOTS.min(self.all()))
+        // A number that is dealt evenly to threads.
+        1 << (PARTIAL_BYTES / (self.partial() * bytes)).clamp(1, SLOTS.min(self.all())).ilog2()
     }
 
     /// Distance of the places of pixels in a tile: the tiles of a strip, whole vectors.
