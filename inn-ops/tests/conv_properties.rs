@@ -6,7 +6,7 @@ mod conv_common;
 use conv_common::{Case, Number, Random, Shape, Window};
 use inn_ops::conv::{ConvError, Geometry, Op, Planes, PlanesMut, forward, input_gradient, scratch_bytes, weight_gradient};
 
-const SHAPES: [Shape; 12] = [
+const SHAPES: [Shape; 13] = [
     (8, 6, 40, [1, 32, 32], [1, 3, 3], [1, 1, 1], [0, 1, 1]),
     (8, 64, 48, [1, 32, 32], [1, 1, 1], [1, 1, 1], [0, 0, 0]),
     (3, 40, 12, [1, 33, 31], [1, 3, 3], [1, 1, 1], [0, 1, 1]),
@@ -18,6 +18,7 @@ const SHAPES: [Shape; 12] = [
     (512, 64, 64, [1, 1, 1], [1, 1, 1], [1, 1, 1], [0, 0, 0]),
     (1, 256, 200, [1, 4, 4], [1, 3, 3], [1, 1, 1], [0, 1, 1]),
     (400, 300, 310, [1, 1, 1], [1, 1, 1], [1, 1, 1], [0, 0, 0]),
+    (1, 48, 96, [1, 40, 46], [1, 3, 3], [1, 1, 1], [0, 1, 1]),
     (1, 1, 1, [1, 1, 2], [1, 1, 2], [1, 1, 1], [0, 0, 0]),
 ];
 

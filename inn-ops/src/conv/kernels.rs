@@ -47,7 +47,7 @@ pub(crate) struct Folded<T> {
     /// For convolutions that stand alone: lines of images into folded rows, folded rows into lines, and lines by the places of their pixels in tiles.
     pub(crate) fold: unsafe fn(&fold::FoldPlanes<'_, T>),
     pub(crate) unfold: unsafe fn(&fold::Unfold<T>),
-    pub(crate) deal: unsafe fn(&fold::Deal<'_, T>),
+    pub(crate) deal: unsafe fn(&fold::Deal<T>),
 }
 
 impl<T> Kernels<T> {
@@ -153,7 +153,7 @@ macro_rules! table {
             }
 
             $(#[$enable])?
-            unsafe fn deal_planes<S: Scheme>(p: &fold::Deal<'_, $elem>) {
+            unsafe fn deal_planes<S: Scheme>(p: &fold::Deal<$elem>) {
                 // SAFETY: see above.
                 unsafe { fold::deal::<L, S>(p) }
             }

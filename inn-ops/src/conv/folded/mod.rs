@@ -1,4 +1,4 @@
-//! Convolutions with three taps along the last axis, with fewer multiplications; see [`fold`](crate::stack::fold) for how.
+//! Convolutions with strides of one and three taps along the last axis, with fewer multiplications; see [`fold`](crate::stack::fold) for how.
 //!
 //! Lines of a plane that follow each other make a strip, or the same part of each of them does. The lines of the input that a strip reaches are folded, some channels at a time, into rows
 //! `[channel][plane][e][line][tile]`, in which a tap along the other axes is a shift by whole lines or another row. So for each e the convolution is a matrix
@@ -47,9 +47,11 @@ struct Plan {
     /// Channels of the rows that are folded, and of the others.
     inputs: usize,
     outputs: usize,
-    /// Pixels along each axis.
-    extents: [usize; 3],
+    /// Pixels along each axis of what is folded, and of the other side.
+    from: [usize; 3],
+    to: [usize; 3],
     kernel: [usize; 3],
+    padding: [usize; 3],
     lanes: usize,
     /// Tiles of a line, parts of a line, and tiles of the longest: whole vectors, where there are several.
     tiles: usize,
@@ -83,17 +85,25 @@ impl Plan {
     /// The plan of an operation, if it is worth it.
     fn new<T: Dispatch>(g: &Geometry, op: Op, kernels: &Kernels<T>) -> Option<Self> {
         let (lanes, bytes) = (kernels.lanes, size_of::<T>());
-        let same = (0..3).all(|axis| g.stride[axis] == 1 && g.kernel[axis] == 2 * g.padding[axis] + 1);
-        let (inputs, outputs) = if op == Op::InputGradient { (g.out_channels, g.in_channels) } else { (g.in_channels, g.out_channels) };
+        if g.kernel[2] != 3 || g.stride != [1; 3] || (0..3).any(|axis| g.padding[axis] >= g.kernel[axis]) {
+            return None;
+        }
+        // The adjoint of a convolution is one of mirrored kernels.
+        let (inputs, outputs, from, to, padding) = if op == Op::InputGradient {
+            (g.out_channels, g.in_channels, g.output, g.input, std::array::from_fn(|axis| g.kernel[axis] - 1 - g.padding[axis]))
+        } else {
+            (g.in_channels, g.out_channels, g.input, g.output, g.padding)
+        };
         let others = g.kernel[0] * g.kernel[1];
-        let work = (inputs * outputs * g.taps()).saturating_mul(g.batch * g.input_pixels());
-        if !same || g.kernel[2] != 3 || inputs.min(outputs) * others < WORTH || work <= SMALL {
+        let pixels = g.batch * to.iter().product::<usize>();
+        let work = inputs.saturating_mul(outputs).saturating_mul(3 * others).saturating_mul(pixels);
+        if inputs.min(outputs).saturating_mul(others) < WORTH || work <= SMALL {
             return None;
         }
         if op == Op::WeightGradient && outputs * others < WORTH_GRADIENT {
             return None;
         }
-        let [depth, height, width] = g.input;
+        let [depth, height, width] = to;
         let [kz, ky, _] = g.kernel;
         let chunk = (ROWS / others).clamp(1, inputs);
         let budget = kernels.planes_bytes.min(STRIP_BYTES) / bytes;
@@ -125,14 +135,16 @@ impl Plan {
             // An odd number of vectors spreads the rows over the cache; one more than there are tiles for.
             let pitch = |lines: usize| ((lines * longest).div_ceil(lanes) + 1 | 1) * lanes;
             let (edge, piece) = (pitch(lines + ky - 1), pitch(lines));
-            let (extents, batch, kernel, masks) = (g.input, g.batch, g.kernel, Vec::new());
+            let (batch, kernel, masks) = (g.batch, g.kernel, Vec::new());
             Self {
                 folding,
                 batch,
                 inputs,
                 outputs,
-                extents,
+                from,
+                to,
                 kernel,
+                padding,
                 lanes,
                 tiles,
                 segments,
@@ -152,10 +164,10 @@ impl Plan {
                 .map(|strip| (strip.lines.len() * strip.tiles.len()).next_multiple_of(lanes))
                 .sum();
             let products = 100 * plan.folding.parts() * vectors * filled(outputs) / (3 * height * width * outputs);
-            products + 100 * PREPARED * lanes / (g.batch * g.input_pixels())
+            products + 100 * PREPARED * lanes / pixels
         };
         let best = [Folding::Four, Folding::Two].map(of).into_iter().min_by_key(left)?;
-        (left(&best) <= LEFT).then(|| Self { masks: fold::masks(lanes, best.folding.tile(), width), ..best })
+        (left(&best) <= LEFT).then(|| Self { masks: fold::masks(lanes, best.folding.tile(), best.tiles, from[2], padding[2]), ..best })
     }
 
     /// Taps of the axes but the last.
@@ -165,7 +177,7 @@ impl Plan {
 
     /// Strips of all planes and samples.
     fn all(&self) -> usize {
-        self.batch * self.extents[0] * self.groups * self.segments
+        self.batch * self.to[0] * self.groups * self.segments
     }
 
     fn strip(&self, index: usize) -> Strip {
@@ -175,23 +187,23 @@ impl Plan {
         let tiles = vectors.start * self.lanes..self.tiles.min(vectors.end * self.lanes);
         let tile = self.folding.tile();
         Strip {
-            sample: plane / self.extents[0],
-            plane: plane % self.extents[0],
-            lines: split(self.extents[1], self.groups, group),
-            pixels: tiles.start * tile..self.extents[2].min(tiles.end * tile),
+            sample: plane / self.to[0],
+            plane: plane % self.to[0],
+            lines: split(self.to[1], self.groups, group),
+            pixels: tiles.start * tile..self.to[2].min(tiles.end * tile),
             masks: 3 * tile * vectors.start..3 * tile * vectors.end,
             tiles,
         }
     }
 
-    /// Where the parts of lines start that a strip reaches, `[plane][line]`.
+    /// Where the parts of lines start that a strip reaches, `[plane][line]`, but for the padding.
     fn reached(&self, strip: &Strip, to: &mut Vec<Option<usize>>) {
-        let [depth, height, width] = self.extents;
-        let [pz, py, _] = self.kernel.map(|k| k / 2);
+        let [depth, height, width] = self.from;
+        let ([kz, ky, _], [pz, py, _]) = (self.kernel, self.padding);
         to.clear();
-        for z in strip.plane..strip.plane + self.kernel[0] {
+        for z in strip.plane..strip.plane + kz {
             let z = z.checked_sub(pz).filter(|&z| z < depth);
-            to.extend((strip.lines.start..strip.lines.end + 2 * py).map(|y| {
+            to.extend((strip.lines.start..strip.lines.end + ky - 1).map(|y| {
                 let y = y.checked_sub(py).filter(|&y| y < height)?;
                 Some((z? * height + y) * width + strip.pixels.start)
             }));
@@ -200,7 +212,7 @@ impl Plan {
 
     /// Where the first of a strip's own lines starts.
     fn start(&self, strip: &Strip) -> usize {
-        (strip.plane * self.extents[1] + strip.lines.start) * self.extents[2] + strip.pixels.start
+        (strip.plane * self.to[1] + strip.lines.start) * self.to[2] + strip.pixels.start
     }
 
     /// The chunks of channels.

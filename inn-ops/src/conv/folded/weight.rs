@@ -121,15 +121,14 @@ fn one<T: Dispatch>(
     let (e_parts, wide, tiles) = (plan.folding.parts(), plan.wide(), strip.tiles.len());
     let columns = (strip.lines.len() * tiles).next_multiple_of(plan.lanes);
     let folded = kernels.folded(plan.folding);
-    let masks = &plan.masks[strip.masks.clone()];
     let deal = fold::Deal {
         from: gy[plan.start(strip)..].as_ptr(),
         channels: plan.outputs,
         channel: gy_channel,
         lines: strip.lines.len(),
-        line: plan.extents[2],
+        line: plan.to[2],
+        width: strip.pixels.len(),
         tiles,
-        masks,
         to: places.as_mut_ptr(),
         columns,
         row: plan.row(),
@@ -155,9 +154,10 @@ fn one<T: Dispatch>(
                 channels: chunk.len(),
                 channel: x_channel,
                 lines,
+                padding: plan.padding[2],
                 planes: plan.kernel[0],
                 tiles,
-                masks,
+                masks: &plan.masks[strip.masks.clone()],
                 to: edge.as_mut_ptr(),
                 pitch: plan.edge,
             });

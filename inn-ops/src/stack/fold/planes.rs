@@ -5,15 +5,18 @@ use super::lines::{add, collect, deal as deal_vector, mask};
 use super::{MOST_PARTS, MOST_TILE, Scheme};
 use crate::simd::Lanes;
 
-/// For each vector of tiles of a line, the lanes of its vectors of pixels that lie in the line at the shifts -1, 0 and that of a tile.
-pub(crate) fn masks(lanes: usize, tile: usize, width: usize) -> Vec<u32> {
+/// For each vector of the `tiles` of a line with a padding, the lanes of the vectors of pixels that lie in the `width` pixels of what is folded: of the
+/// first d of each tile, of those that follow it, and of the last one.
+pub(crate) fn masks(lanes: usize, tile: usize, tiles: usize, width: usize, padding: usize) -> Vec<u32> {
     let bits = |n: usize| if n >= 32 { u32::MAX } else { (1u32 << n) - 1 };
-    let mask =
-        |first: usize, low: usize, high: usize| bits(high.saturating_sub(first).min(lanes)) & !bits(low.saturating_sub(first).min(lanes));
     let mut masks = Vec::new();
-    for j in 0..width.div_ceil(tile).div_ceil(lanes) {
-        for (low, high) in [(1, width + 1), (0, width), (0, width.saturating_sub(tile))] {
-            masks.extend((0..tile).map(|v| mask((tile * j + v) * lanes, low, high)));
+    for j in 0..tiles.div_ceil(lanes) {
+        for shift in [0, 1, tile + 1] {
+            let (low, high) = (padding.saturating_sub(shift), (width + padding).saturating_sub(shift));
+            masks.extend((0..tile).map(|v| {
+                let clip = |at: usize| at.saturating_sub((tile * j + v) * lanes).min(lanes);
+                bits(clip(high)) & !bits(clip(low))
+            }));
         }
     }
     masks
@@ -27,6 +30,7 @@ pub(crate) struct Fold<'a, T> {
     pub(crate) channel: usize,
     /// Where the lines of a channel start, `[plane][line]`; none outside of the image, which is zero there.
     pub(crate) lines: &'a [Option<usize>],
+    pub(crate) padding: usize,
     pub(crate) planes: usize,
     pub(crate) tiles: usize,
     pub(crate) masks: &'a [u32],
@@ -67,16 +71,16 @@ pub(crate) unsafe fn fold<L: Lanes, S: Scheme>(p: &Fold<'_, L::Elem>) {
                             continue;
                         };
                         let masks = &p.masks[3 * S::TILE * j..][..3 * S::TILE];
-                        let from = from.wrapping_add(line + S::TILE * j * L::N);
+                        let from = from.wrapping_add(line + S::TILE * j * L::N).wrapping_sub(p.padding);
                         let mut d = [L::zero(); MOST_PARTS];
-                        d[0] = deal_vector::<L, S>(from.wrapping_sub(1), &masks[..S::TILE])[0];
-                        let own = deal_vector::<L, S>(from, &masks[S::TILE..2 * S::TILE]);
+                        d[0] = deal_vector::<L, S>(from, &masks[..S::TILE])[0];
+                        let own = deal_vector::<L, S>(from.wrapping_add(1), &masks[S::TILE..2 * S::TILE]);
                         // Register by register, not through memory.
                         #[allow(clippy::manual_memcpy)]
                         for k in 0..S::TILE {
                             d[k + 1] = own[k];
                         }
-                        d[S::PARTS - 1] = deal_vector::<L, S>(from.wrapping_add(S::TILE), &masks[2 * S::TILE..])[0];
+                        d[S::PARTS - 1] = deal_vector::<L, S>(from.wrapping_add(S::TILE + 1), &masks[2 * S::TILE..])[0];
                         for e in 0..S::PARTS {
                             let mut sum = None;
                             for k in 0..S::PARTS {
@@ -152,16 +156,16 @@ pub(crate) unsafe fn unfold<L: Lanes, S: Scheme>(p: &Unfold<L::Elem>) {
 }
 
 /// Lines of a plane, or a part of each, to deal by the places of pixels in their tiles.
-pub(crate) struct Deal<'a, T> {
+pub(crate) struct Deal<T> {
     /// The first line of the first channel, and the distance of channels.
     pub(crate) from: *const T,
     pub(crate) channels: usize,
     pub(crate) channel: usize,
     pub(crate) lines: usize,
-    /// Distance of the lines, and the tiles of each.
+    /// Distance of the lines, and what is read of each: its tiles, and their pixels.
     pub(crate) line: usize,
     pub(crate) tiles: usize,
-    pub(crate) masks: &'a [u32],
+    pub(crate) width: usize,
     /// The pixels of place k of the tiles of a channel lie from `k * columns` on, whole vectors.
     pub(crate) to: *mut T,
     pub(crate) columns: usize,
@@ -174,7 +178,7 @@ pub(crate) struct Deal<'a, T> {
 /// # Safety
 /// The CPU must support `L`, and all elements that [`Deal`] describes must be valid.
 #[inline(always)]
-pub(crate) unsafe fn deal<L: Lanes, S: Scheme>(p: &Deal<'_, L::Elem>) {
+pub(crate) unsafe fn deal<L: Lanes, S: Scheme>(p: &Deal<L::Elem>) {
     let vectors = p.tiles.div_ceil(L::N);
     let last = p.columns - L::N;
     for c in 0..p.channels {
@@ -187,8 +191,11 @@ pub(crate) unsafe fn deal<L: Lanes, S: Scheme>(p: &Deal<'_, L::Elem>) {
             for i in 0..p.lines {
                 let from = p.from.wrapping_add(c * p.channel + i * p.line);
                 for j in 0..vectors {
-                    let masks = &p.masks[3 * S::TILE * j + S::TILE..][..S::TILE];
-                    let pixels = deal_vector::<L, S>(from.wrapping_add(S::TILE * j * L::N), masks);
+                    let mut masks = [0; MOST_TILE];
+                    for k in 0..S::TILE {
+                        masks[k] = mask::<L>((S::TILE * j + k) * L::N, 0, p.width);
+                    }
+                    let pixels = deal_vector::<L, S>(from.wrapping_add(S::TILE * j * L::N), &masks);
                     let at = i * p.tiles + j * L::N;
                     let room = p.columns - at;
                     for k in 0..S::TILE {
