@@ -47,6 +47,8 @@ struct Cli {
 const SLOWER: f64 = 1.3;
 /// Below this share of the peak is a cliff.
 const SHARE: f64 = 0.6;
+/// Seconds of a measurement of the peak, before and after an operation.
+const PEAK_SECONDS: f64 = 0.02;
 
 #[derive(Debug, Serialize)]
 struct Line {
@@ -61,6 +63,7 @@ struct Line {
 struct Figure {
     operation: Operation,
     gflops: f64,
+    /// Of the peak of that moment.
     share_of_peak: f64,
     neighbour_gflops: f64,
     /// Time of a multiply-add by that of the neighbour.
@@ -95,11 +98,11 @@ fn run(cli: &Cli, mut each: impl FnMut(Line) -> Result<()> + Send) -> Result<Sum
     }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(cli.threads).build().map_err(|e| Error::config("threads", e))?;
     pool.install(|| {
-        let machine = Machine::measure(cli.seconds.min(1.0))?;
+        let mut machine = Machine::measure(cli.seconds.min(1.0))?;
         let mut rng = ChaCha8Rng::seed_from_u64(cli.seed);
         let (mut all, mut shapes_with_cliffs) = (Vec::new(), 0);
         for _ in 0..cli.shapes {
-            let line = measure(draw(&mut rng), cli.seconds, machine.all_threads_gflops)?;
+            let line = measure(draw(&mut rng), cli.seconds, &mut machine)?;
             shapes_with_cliffs += usize::from(!line.cliffs.is_empty());
             all.extend(line.figures.iter().cloned());
             each(line)?;
@@ -157,12 +160,18 @@ fn neighbour(problem: &Problem) -> Problem {
     }
 }
 
-fn measure(problem: Problem, seconds: f64, peak: f64) -> Result<Line> {
+fn measure(problem: Problem, seconds: f64, machine: &mut Machine) -> Result<Line> {
     let neighbour = neighbour(&problem);
     let mut sides = [Convolution::new(&problem)?, Convolution::new(&neighbour)?];
     let mut figures = Vec::new();
     for operation in Operation::ALL {
+        // What else runs on the machine comes and goes, so the peak is the one of this moment.
+        let before = Machine::measure(seconds.min(PEAK_SECONDS))?;
         let [gflops, neighbour_gflops] = rates(&mut sides, operation, seconds)?;
+        let after = Machine::measure(seconds.min(PEAK_SECONDS))?;
+        let peak = before.all_threads_gflops.max(after.all_threads_gflops);
+        machine.keep_best(&before);
+        machine.keep_best(&after);
         figures.push(Figure { operation, gflops, share_of_peak: gflops / peak, neighbour_gflops, slower: neighbour_gflops / gflops });
     }
     let cliffs = figures.iter().flat_map(cliffs).collect();

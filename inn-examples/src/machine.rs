@@ -38,6 +38,12 @@ impl Machine {
             all_threads_gflops: peak(threads)?,
         })
     }
+
+    /// Takes the peaks of another measurement where they are higher.
+    pub fn keep_best(&mut self, other: &Self) {
+        self.one_thread_gflops = self.one_thread_gflops.max(other.one_thread_gflops);
+        self.all_threads_gflops = self.all_threads_gflops.max(other.all_threads_gflops);
+    }
 }
 
 /// As `INN_SIMD` spells it.
