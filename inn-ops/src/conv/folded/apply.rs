@@ -24,7 +24,7 @@ fn output_parts(plan: &Plan, threads: usize) -> usize {
 /// Elements that a call shares, and those of each thread.
 pub(super) fn elements(plan: &Plan, threads: usize) -> (usize, usize) {
     let rows = plan.outputs.div_ceil(output_parts(plan, threads));
-    let weights = plan.inputs * plan.outputs * plan.others();
+    let weights = plan.inputs * plan.outputs * plan.rows();
     (3 * weights + 2 * plan.weights() + 64, plan.edge_len() + plan.folding.parts() * rows * plan.piece + 64)
 }
 
@@ -43,13 +43,13 @@ pub(in crate::conv) fn apply<T: Dispatch + Vectors>(
     let op = if adjoint { Op::InputGradient } else { Op::Forward };
     let Some(plan) = Plan::new(g, op, kernels) else { return false };
     let parts = output_parts(&plan, rayon::current_num_threads());
-    let weights = plan.inputs * plan.outputs * plan.others();
+    let weights = plan.inputs * plan.outputs * plan.rows();
     let (y_batch, y_channel) = (y.batch_stride, y.channel_stride);
     let to = Shared::new(y.data);
     with_two(3 * weights, 2 * plan.weights(), |plain: &mut [T], both| {
         let (folded, packed) = both.split_at_mut(plan.weights());
-        let taps = 3 * plan.others();
-        let plain = if !adjoint && w.channel_stride == taps && w.batch_stride == plan.inputs * taps {
+        let taps = 3 * plan.rows();
+        let plain = if !adjoint && plan.kernel[2] == 3 && w.channel_stride == taps && w.batch_stride == plan.inputs * taps {
             &w.data[..3 * weights]
         } else {
             arrange(&plan, adjoint, w, plain);
@@ -73,28 +73,33 @@ pub(in crate::conv) fn apply<T: Dispatch + Vectors>(
     true
 }
 
-/// The weights `[output][input][tap]` as the convolution takes them; mirrored, with inputs and outputs in each other's place, for an input
+/// The weights `[output][input]` in thirds as the convolution takes them; mirrored, with inputs and outputs in each other's place, for an input
 /// gradient.
 fn arrange<T: Dispatch>(plan: &Plan, adjoint: bool, w: Planes<'_, T>, to: &mut [T]) {
-    let taps = 3 * plan.others();
-    for (at, to) in to.chunks_exact_mut(taps).enumerate() {
+    let taps: usize = plan.kernel.iter().product();
+    let places: Vec<usize> = (0..taps).map(|tap| plan.place(tap)).collect();
+    if plan.kernel[2] % 3 != 0 {
+        to.fill(T::ZERO);
+    }
+    for (at, to) in to.chunks_exact_mut(3 * plan.rows()).enumerate() {
         let (output, input) = (at / plan.inputs, at % plan.inputs);
         if adjoint {
             let from = &w.data[input * w.batch_stride + output * w.channel_stride..][..taps];
-            to.iter_mut().zip(from.iter().rev()).for_each(|(to, &v)| *to = v);
+            places.iter().zip(from.iter().rev()).for_each(|(&place, &v)| to[place] = v);
         } else {
-            to.copy_from_slice(&w.data[output * w.batch_stride + input * w.channel_stride..][..taps]);
+            let from = &w.data[output * w.batch_stride + input * w.channel_stride..][..taps];
+            places.iter().zip(from).for_each(|(&place, &v)| to[place] = v);
         }
     }
 }
 
 /// The folded weights as products take them: by parts of outputs, chunks of inputs, and e.
 fn pack_parts<'a, T: Dispatch>(plan: &Plan, kernels: &Kernels<T>, parts: usize, folded: &[T], to: &'a mut [T]) -> Vec<Packed<'a, T>> {
-    let columns = plan.inputs * plan.others();
+    let columns = plan.inputs * plan.rows();
     let mut sources = Vec::new();
     for part in 0..parts {
         for chunk in plan.chunks() {
-            let taps = chunk.start * plan.others()..chunk.end * plan.others();
+            let taps = chunk.start * plan.rows()..chunk.end * plan.rows();
             sources.extend(folded.chunks_exact(plan.outputs * columns).map(|w| {
                 Source::plain(w, plan.outputs, columns).part_of_rows(split(plan.outputs, parts, part)).part_of_columns(taps.clone())
             }));
@@ -136,9 +141,10 @@ fn one<T: Dispatch>(
                 channel,
                 lines: &lines,
                 padding: plan.padding[2],
-                planes: plan.kernel[0],
+                planes: plan.planes(),
+                thirds: plan.thirds(),
                 tiles,
-                masks: &plan.masks[strip.masks.clone()],
+                masks: (&plan.masks, strip.masks),
                 to: edge.as_mut_ptr(),
                 pitch: plan.edge,
             };

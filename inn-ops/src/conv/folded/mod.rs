@@ -1,7 +1,8 @@
-//! Convolutions with strides of one and three taps along the last axis, with fewer multiplications; see [`fold`](crate::stack::fold) for how.
+//! Convolutions with strides of one, with fewer multiplications; see [`fold`](crate::stack::fold) for how. That is for three taps along the last axis;
+//! other kernels are filled up with zeros to thirds of three taps each, whose results are added up before they are unfolded.
 //!
 //! Lines of a plane that follow each other make a strip, or the same part of each of them does. The lines of the input that a strip reaches are folded, some channels at a time, into rows
-//! `[channel][plane][e][line][tile]`, in which a tap along the other axes is a shift by whole lines or another row. So for each e the convolution is a matrix
+//! `[channel][plane][third][e][line][tile]`, in which a tap along the other axes is a shift by whole lines or another row. So for each e the convolution is a matrix
 //! product on rows as they are, and its results are unfolded into the lines of the output. The input gradient is the same with mirrored
 //! weights. The gradient of the folded weights is an outer product of those rows and of the folded output gradients, added up strip by strip.
 //!
@@ -65,7 +66,7 @@ struct Plan {
     /// Distance of folded rows of the input, and of the output.
     edge: usize,
     piece: usize,
-    /// Where the pixels of a line lie in vectors.
+    /// Where the pixels of a line lie in vectors, third by third.
     masks: Vec<u32>,
 }
 
@@ -77,15 +78,15 @@ struct Strip {
     /// Of each line.
     tiles: Range<usize>,
     pixels: Range<usize>,
-    /// Where they lie in vectors, of all that the plan has.
-    masks: Range<usize>,
+    /// Where their masks start, of each third.
+    masks: usize,
 }
 
 impl Plan {
     /// The plan of an operation, if it is worth it.
     fn new<T: Dispatch>(g: &Geometry, op: Op, kernels: &Kernels<T>) -> Option<Self> {
         let (lanes, bytes) = (kernels.lanes, size_of::<T>());
-        if g.kernel[2] != 3 || g.stride != [1; 3] || (0..3).any(|axis| g.padding[axis] >= g.kernel[axis]) {
+        if g.kernel[2] < 2 || g.stride != [1; 3] || (0..3).any(|axis| g.padding[axis] >= g.kernel[axis]) {
             return None;
         }
         // The adjoint of a convolution is one of mirrored kernels.
@@ -94,9 +95,9 @@ impl Plan {
         } else {
             (g.in_channels, g.out_channels, g.input, g.output, g.padding)
         };
-        let others = g.kernel[0] * g.kernel[1];
+        let (others, thirds) = (g.kernel[0] * g.kernel[1], g.kernel[2].div_ceil(3));
         let pixels = g.batch * to.iter().product::<usize>();
-        let work = inputs.saturating_mul(outputs).saturating_mul(3 * others).saturating_mul(pixels);
+        let work = inputs.saturating_mul(outputs).saturating_mul(g.taps()).saturating_mul(pixels);
         if inputs.min(outputs).saturating_mul(others) < WORTH || work <= SMALL {
             return None;
         }
@@ -104,8 +105,8 @@ impl Plan {
             return None;
         }
         let [depth, height, width] = to;
-        let [kz, ky, _] = g.kernel;
-        let chunk = (ROWS / others).clamp(1, inputs);
+        let [kz, ky, kx] = g.kernel;
+        let chunk = (ROWS / (others * thirds)).clamp(1, inputs);
         let budget = kernels.planes_bytes.min(STRIP_BYTES) / bytes;
         let of = |folding: Folding| {
             let (tile, parts) = (folding.tile(), folding.parts());
@@ -113,7 +114,7 @@ impl Plan {
             let vectors = tiles.div_ceil(lanes);
             // Lines whose arrays fit, if they are as long as that.
             let fit = |longest: usize| {
-                let (own, reached) = (budget / (parts * outputs * longest), budget / (parts * chunk * kz * longest));
+                let (own, reached) = (budget / (parts * outputs * longest), budget / (parts * chunk * kz * thirds * longest));
                 own.min(reached.saturating_sub(ky - 1)).min(height)
             };
             let longest = |segments: usize| tiles.min(vectors.div_ceil(segments) * lanes);
@@ -163,16 +164,35 @@ impl Plan {
                 .map(|strip| plan.strip(strip))
                 .map(|strip| (strip.lines.len() * strip.tiles.len()).next_multiple_of(lanes))
                 .sum();
-            let products = 100 * plan.folding.parts() * vectors * filled(outputs) / (3 * height * width * outputs);
+            let products = 100 * plan.folding.parts() * thirds * vectors * filled(outputs) / (kx * height * width * outputs);
             products + 100 * PREPARED * lanes / pixels
         };
         let best = [Folding::Four, Folding::Two].map(of).into_iter().min_by_key(left)?;
-        (left(&best) <= LEFT).then(|| Self { masks: fold::masks(lanes, best.folding.tile(), best.tiles, from[2], padding[2]), ..best })
+        let tile = best.folding.tile();
+        let masks = |third: usize| fold::masks(lanes, tile, best.tiles, from[2], (padding[2], 3 * third));
+        (left(&best) <= LEFT).then(|| Self { masks: (0..thirds).flat_map(masks).collect(), ..best })
     }
 
-    /// Taps of the axes but the last.
-    fn others(&self) -> usize {
-        self.kernel[0] * self.kernel[1]
+    /// Thirds of the lines of a kernel.
+    fn thirds(&self) -> usize {
+        self.kernel[2].div_ceil(3)
+    }
+
+    /// Folded planes of a channel that a strip reaches.
+    fn planes(&self) -> usize {
+        self.kernel[0] * self.thirds()
+    }
+
+    /// Thirds of a kernel, `[plane][third][line]`, each folded to as many numbers as a tile.
+    fn rows(&self) -> usize {
+        self.planes() * self.kernel[1]
+    }
+
+    /// Where a tap of a kernel, `[plane][line][tap]`, lies in its thirds, `[plane][third][line][tap]`.
+    fn place(&self, tap: usize) -> usize {
+        let [_, ky, kx] = self.kernel;
+        let (plane, line, tap) = (tap / (ky * kx), tap / kx % ky, tap % kx);
+        3 * ((plane * self.thirds() + tap / 3) * ky + line) + tap % 3
     }
 
     /// Strips of all planes and samples.
@@ -191,22 +211,24 @@ impl Plan {
             plane: plane % self.to[0],
             lines: split(self.to[1], self.groups, group),
             pixels: tiles.start * tile..self.to[2].min(tiles.end * tile),
-            masks: 3 * tile * vectors.start..3 * tile * vectors.end,
+            masks: 3 * tile * vectors.start,
             tiles,
         }
     }
 
-    /// Where the parts of lines start that a strip reaches, `[plane][line]`, but for the padding.
+    /// Where the parts of lines start that a strip reaches, `[plane][third][line]`, but for the padding.
     fn reached(&self, strip: &Strip, to: &mut Vec<Option<usize>>) {
         let [depth, height, width] = self.from;
         let ([kz, ky, _], [pz, py, _]) = (self.kernel, self.padding);
         to.clear();
         for z in strip.plane..strip.plane + kz {
             let z = z.checked_sub(pz).filter(|&z| z < depth);
-            to.extend((strip.lines.start..strip.lines.end + ky - 1).map(|y| {
-                let y = y.checked_sub(py).filter(|&y| y < height)?;
-                Some((z? * height + y) * width + strip.pixels.start)
-            }));
+            for third in 0..self.thirds() {
+                to.extend((strip.lines.start..strip.lines.end + ky - 1).map(|y| {
+                    let y = y.checked_sub(py).filter(|&y| y < height)?;
+                    Some((z? * height + y) * width + strip.pixels.start + 3 * third)
+                }));
+            }
         }
     }
 
@@ -222,12 +244,12 @@ impl Plan {
 
     /// Elements of the folded input of a strip.
     fn edge_len(&self) -> usize {
-        self.chunk * self.kernel[0] * self.folding.parts() * self.edge
+        self.chunk * self.planes() * self.folding.parts() * self.edge
     }
 
     /// Elements of the weights, folded.
     fn weights(&self) -> usize {
-        self.inputs * self.outputs * self.others() * self.folding.parts()
+        self.inputs * self.outputs * self.rows() * self.folding.parts()
     }
 }
 
@@ -235,7 +257,7 @@ impl Plan {
 pub(super) fn scratch<T: Dispatch>(g: &Geometry, op: Op, kernels: &Kernels<T>, threads: usize) -> Option<Scratch> {
     let plan = Plan::new(g, op, kernels)?;
     let (shared, each) = if op == Op::WeightGradient { weight::elements::<T>(&plan) } else { apply::elements(&plan, threads) };
-    let lists = size_of::<Option<usize>>() * plan.kernel[0] * (plan.lines + plan.kernel[1]) + 64;
+    let lists = size_of::<Option<usize>>() * plan.planes() * (plan.lines + plan.kernel[1]) + 64;
     let masks = 4 * plan.masks.len();
     Some(Scratch { shared: shared * size_of::<T>() + masks + 128, each: each * size_of::<T>() + lists + 128, alone: false })
 }
@@ -288,7 +310,7 @@ mod tests {
         let folded = |channels, input, kernel| plan(4, channels, input, kernel, Op::Forward, level).is_some();
         assert!(folded([64, 64], [1, 64, 64], [1, 3, 3]));
         assert!(!folded([6, 128], [1, 64, 64], [1, 3, 3]) && !folded([128, 6], [1, 64, 64], [1, 3, 3]));
-        assert!(!folded([64, 64], [1, 64, 64], [1, 3, 5]) && !folded([64, 64], [1, 4, 2], [1, 3, 3]));
+        assert!(!folded([64, 64], [1, 64, 64], [3, 3, 1]) && !folded([64, 64], [1, 4, 2], [1, 3, 3]));
         // A weight gradient fills whole vectors.
         assert!(plan(1, [64, 8], [1, 64, 64], [1, 3, 3], Op::WeightGradient, level).is_none());
     }

@@ -29,7 +29,7 @@ impl Plan {
 
     /// Elements of the gradient of the folded weights.
     fn partial(&self) -> usize {
-        self.inputs * self.others() * self.folding.parts() * self.wide()
+        self.inputs * self.rows() * self.folding.parts() * self.wide()
     }
 
     /// Partial gradients, each with its strips in their order.
@@ -56,7 +56,7 @@ impl Plan {
 
 /// Elements that a call shares, and those of each thread.
 pub(super) fn elements<T>(plan: &Plan) -> (usize, usize) {
-    let taps = 3 * plan.others() * plan.wide();
+    let taps = (3 * plan.rows() + plan.kernel.iter().product::<usize>()) * plan.wide() + 64;
     let strip = plan.edge_len() + plan.turned_len() + plan.outputs * plan.row() + 64;
     (plan.slots(size_of::<T>()) * plan.partial(), strip.max(taps))
 }
@@ -106,7 +106,7 @@ pub(in crate::conv) fn weight_gradient<T: Dispatch + Vectors>(
     true
 }
 
-/// Adds a strip to a partial gradient, rows `((channel, tap), e)` of whole vectors of outputs, or writes the `first`.
+/// Adds a strip to a partial gradient, rows `((channel, third), e)` of whole vectors of outputs, or writes the `first`.
 fn one<T: Dispatch>(
     plan: &Plan,
     kernels: &Kernels<T>,
@@ -155,16 +155,17 @@ fn one<T: Dispatch>(
                 channel: x_channel,
                 lines,
                 padding: plan.padding[2],
-                planes: plan.kernel[0],
+                planes: plan.planes(),
+                thirds: plan.thirds(),
                 tiles,
-                masks: &plan.masks[strip.masks.clone()],
+                masks: (&plan.masks, strip.masks),
                 to: edge.as_mut_ptr(),
                 pitch: plan.edge,
             });
             for e in 0..e_parts {
-                let a = (edge.as_ptr().add(e * plan.edge), spread, chunk.len() * plan.others());
+                let a = (edge.as_ptr().add(e * plan.edge), spread, chunk.len() * plan.rows());
                 let b = (turned.as_ptr().add(e * wide * columns), wide);
-                let to = to.add((chunk.start * plan.others() * e_parts + e) * wide);
+                let to = to.add((chunk.start * plan.rows() * e_parts + e) * wide);
                 outer(kernels, tables, a, b, columns, (to, e_parts * wide), first);
             }
         }
@@ -185,8 +186,9 @@ unsafe fn finish<T: Dispatch + Vectors>(
     accumulate: bool,
 ) {
     let wide = plan.wide();
-    let len = plan.others() * plan.folding.parts() * wide;
-    with_buffer(3 * plan.others() * wide, |taps: &mut [T]| {
+    let len = plan.rows() * plan.folding.parts() * wide;
+    let taps: usize = plan.kernel.iter().product();
+    with_two(3 * plan.rows() * wide, taps * wide, |thirds: &mut [T], ordered| {
         // SAFETY: the caller's promise.
         unsafe {
             let of = |slot: usize| partials.add(slot * plan.partial() + input * len);
@@ -194,11 +196,19 @@ unsafe fn finish<T: Dispatch + Vectors>(
             for slot in 1..slots {
                 sum.iter_mut().zip(std::slice::from_raw_parts(of(slot), len)).for_each(|(sum, &v)| *sum += v);
             }
-            with_scheme!(plan.folding, S => fold::weight_gradients::<T, S>(sum, wide, taps));
+            with_scheme!(plan.folding, S => fold::weight_gradients::<T, S>(sum, wide, thirds));
+            let from = if plan.kernel[2] == 3 {
+                thirds
+            } else {
+                for (tap, to) in ordered.chunks_exact_mut(wide).enumerate() {
+                    to.copy_from_slice(&thirds[plan.place(tap) * wide..][..wide]);
+                }
+                ordered
+            };
             (kernels.turn)(&Turn {
-                from: taps.as_ptr(),
+                from: from.as_ptr(),
                 from_row: wide,
-                rows: 3 * plan.others(),
+                rows: taps,
                 columns: plan.outputs,
                 to,
                 to_row,

@@ -5,13 +5,13 @@ use super::lines::{add, collect, deal as deal_vector, mask};
 use super::{MOST_PARTS, MOST_TILE, Scheme};
 use crate::simd::Lanes;
 
-/// For each vector of the `tiles` of a line with a padding, the lanes of the vectors of pixels that lie in the `width` pixels of what is folded: of the
-/// first d of each tile, of those that follow it, and of the last one.
-pub(crate) fn masks(lanes: usize, tile: usize, tiles: usize, width: usize, padding: usize) -> Vec<u32> {
+/// For each vector of the `tiles` of a line that starts `first` pixels after a padding does, the lanes of the vectors of pixels that lie in the `width`
+/// pixels of what is folded: of the first d of each tile, of those that follow it, and of the last one.
+pub(crate) fn masks(lanes: usize, tile: usize, tiles: usize, width: usize, (padding, first): (usize, usize)) -> Vec<u32> {
     let bits = |n: usize| if n >= 32 { u32::MAX } else { (1u32 << n) - 1 };
     let mut masks = Vec::new();
     for j in 0..tiles.div_ceil(lanes) {
-        for shift in [0, 1, tile + 1] {
+        for shift in [first, first + 1, first + tile + 1] {
             let (low, high) = (padding.saturating_sub(shift), (width + padding).saturating_sub(shift));
             masks.extend((0..tile).map(|v| {
                 let clip = |at: usize| at.saturating_sub((tile * j + v) * lanes).min(lanes);
@@ -28,13 +28,15 @@ pub(crate) struct Fold<'a, T> {
     pub(crate) from: *const T,
     pub(crate) channels: usize,
     pub(crate) channel: usize,
-    /// Where the lines of a channel start, `[plane][line]`; none outside of the image, which is zero there.
+    /// Where the lines of a channel start, `[plane][third][line]`; none outside of the image, which is zero there.
     pub(crate) lines: &'a [Option<usize>],
     pub(crate) padding: usize,
     pub(crate) planes: usize,
+    pub(crate) thirds: usize,
     pub(crate) tiles: usize,
-    pub(crate) masks: &'a [u32],
-    /// Row `((channel, plane), e)` gets V_e, line after line; rows are `pitch` apart, which holds a vector more than all tiles.
+    /// Those of all thirds in turn, and where those of these tiles start in each.
+    pub(crate) masks: (&'a [u32], usize),
+    /// Row `((channel, plane, third), e)` gets V_e, line after line; rows are `pitch` apart, which holds a vector more than all tiles.
     pub(crate) to: *mut T,
     pub(crate) pitch: usize,
 }
@@ -51,7 +53,8 @@ pub(crate) unsafe fn fold<L: Lanes, S: Scheme>(p: &Fold<'_, L::Elem>) {
     let mut row = p.to;
     for c in 0..p.channels {
         let from = p.from.wrapping_add(c * p.channel);
-        for plane in p.lines.chunks_exact(lines) {
+        for (n, plane) in p.lines.chunks_exact(lines).enumerate() {
+            let masks = &p.masks.0[n % p.thirds * (p.masks.0.len() / p.thirds) + p.masks.1..];
             // SAFETY: lanes outside of the line are masked out, and their addresses only computed; a vector that is stored reaches past
             // its line by less than a vector, into the next line, which follows, or the row's end.
             unsafe {
@@ -70,7 +73,7 @@ pub(crate) unsafe fn fold<L: Lanes, S: Scheme>(p: &Fold<'_, L::Elem>) {
                             }
                             continue;
                         };
-                        let masks = &p.masks[3 * S::TILE * j..][..3 * S::TILE];
+                        let masks = &masks[3 * S::TILE * j..][..3 * S::TILE];
                         let from = from.wrapping_add(line + S::TILE * j * L::N).wrapping_sub(p.padding);
                         let mut d = [L::zero(); MOST_PARTS];
                         d[0] = deal_vector::<L, S>(from, &masks[..S::TILE])[0];
