@@ -98,7 +98,7 @@ fn pack_parts<'a, T: Dispatch>(plan: &Plan, kernels: &Kernels<T>, parts: usize, 
     let columns = plan.inputs * plan.rows();
     let mut sources = Vec::new();
     for part in 0..parts {
-        for chunk in plan.chunks() {
+        for chunk in plan.chunks(0..plan.inputs) {
             let taps = chunk.start * plan.rows()..chunk.end * plan.rows();
             sources.extend(folded.chunks_exact(plan.outputs * columns).map(|w| {
                 Source::plain(w, plan.outputs, columns).part_of_rows(split(plan.outputs, parts, part)).part_of_columns(taps.clone())
@@ -134,7 +134,7 @@ fn one<T: Dispatch>(
     let folded = kernels.folded(plan.folding);
     let spread = Spread { row: tiles, group: plan.kernel[1], apart: e_parts * plan.edge };
     with_two(plan.edge_len(), e_parts * part, |edge: &mut [T], m| {
-        for (i, (chunk, ws)) in plan.chunks().zip(packed.chunks_exact(e_parts)).enumerate() {
+        for (i, (chunk, ws)) in plan.chunks(0..plan.inputs).zip(packed.chunks_exact(e_parts)).enumerate() {
             let fold = fold::FoldPlanes {
                 from: x[chunk.start * channel..].as_ptr(),
                 channels: chunk.len(),

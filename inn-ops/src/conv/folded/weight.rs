@@ -7,7 +7,7 @@ use crate::conv::geometry::{Geometry, Op};
 use crate::conv::kernels::{Dispatch, Kernels};
 use crate::conv::micro::Spread;
 use crate::conv::outer::Turn;
-use crate::conv::plan::split;
+use crate::conv::plan::{parts, split};
 use crate::conv::scratch::{Shared, with_buffer, with_two};
 use crate::conv::{Planes, PlanesMut};
 use crate::pool;
@@ -15,11 +15,14 @@ use crate::simd::Level;
 use crate::stack::fold::{self, with_scheme};
 use crate::stack::product::{Tables, outer};
 use crate::zip::Vectors;
+use std::ops::Range;
 
 /// Bytes of all partial gradients, beyond a single one.
 const PARTIAL_BYTES: usize = 6 << 20;
 /// Partial gradients at most.
 const SLOTS: usize = 16;
+/// Inputs of a part at least.
+const LEAST_INPUTS: usize = 16;
 
 impl Plan {
     /// Output channels, filled up to whole vectors.
@@ -79,7 +82,11 @@ pub(in crate::conv) fn weight_gradient<T: Dispatch + Vectors>(
     let to = Shared::new(gw.data);
     with_buffer(slots * size, |partials: &mut [T]| {
         let shared = Shared::new(partials);
-        pool::each(slots, false, |slot| {
+        // Parts of the inputs share no sums, but turn the output gradient once each.
+        let parts = parts(slots, rayon::current_num_threads(), plan.inputs.div_ceil(LEAST_INPUTS));
+        pool::each(slots * parts, false, |unit| {
+            let (slot, part) = (unit / parts, unit % parts);
+            let inputs = split(plan.inputs, parts, part);
             with_two(plan.edge_len() + plan.turned_len(), plan.outputs * plan.row(), |both: &mut [T], places| {
                 let (edge, turned) = both.split_at_mut(plan.edge_len());
                 let mut lines = Vec::new();
@@ -92,7 +99,7 @@ pub(in crate::conv) fn weight_gradient<T: Dispatch + Vectors>(
                     let gy = (&gy.data[strip.sample * gy.batch_stride..], gy.channel_stride);
                     let arrays = (&mut *edge, &mut *turned, &mut *places);
                     let to = shared.get().wrapping_add(slot * size);
-                    one(&plan, kernels, &tables, x, gy, arrays, (&strip, &lines), to, first);
+                    one(&plan, kernels, &tables, x, gy, arrays, (&strip, &lines), (to, inputs.clone()), first);
                 }
             });
         });
@@ -106,7 +113,7 @@ pub(in crate::conv) fn weight_gradient<T: Dispatch + Vectors>(
     true
 }
 
-/// Adds a strip to a partial gradient, rows `((channel, third), e)` of whole vectors of outputs, or writes the `first`.
+/// Adds a strip to the part of a partial gradient that belongs to some inputs, rows `((channel, third), e)` of whole vectors of outputs, or writes the `first`.
 fn one<T: Dispatch>(
     plan: &Plan,
     kernels: &Kernels<T>,
@@ -115,7 +122,7 @@ fn one<T: Dispatch>(
     (gy, gy_channel): (&[T], usize),
     (edge, turned, places): (&mut [T], &mut [T], &mut [T]),
     (strip, lines): (&Strip, &[Option<usize>]),
-    to: *mut T,
+    (to, inputs): (*mut T, Range<usize>),
     first: bool,
 ) {
     let (e_parts, wide, tiles) = (plan.folding.parts(), plan.wide(), strip.tiles.len());
@@ -148,7 +155,7 @@ fn one<T: Dispatch>(
     unsafe {
         (folded.deal)(&deal);
         (folded.turn)(&turn);
-        for chunk in plan.chunks() {
+        for chunk in plan.chunks(inputs) {
             (folded.fold)(&fold::FoldPlanes {
                 from: x[chunk.start * x_channel..].as_ptr(),
                 channels: chunk.len(),
