@@ -20,6 +20,8 @@ pub(crate) struct Kernels<T: 'static> {
     pub(crate) lanes: usize,
     /// Bytes that planes should take: half of the second-level cache of the machines that have these instructions, or less.
     pub(crate) planes_bytes: usize,
+    /// Vectors of multiplications that folding a vector of tiles takes as long as.
+    pub(crate) fold_cost: usize,
     /// `panel[m - 1]` computes panels of `m` rows.
     pub(crate) panel: &'static [unsafe fn(&Panel<'_, T>)],
     /// `product[m - 1]` computes `m` rows of a matrix product.
@@ -66,7 +68,7 @@ pub trait Dispatch: Element {
 
 macro_rules! table {
     ($module:ident, $elem:ty, $lanes:ty, $(#[$enable:meta])?
-     planes: $planes:expr, panel: [$(($mr:literal, $nv:literal)),*], outer: [$(($or:literal, $ov:literal)),*]) => {
+     planes: $planes:expr, fold: $fold:expr, panel: [$(($mr:literal, $nv:literal)),*], outer: [$(($or:literal, $ov:literal)),*]) => {
         mod $module {
             use super::*;
             use crate::simd::Lanes;
@@ -172,6 +174,7 @@ macro_rules! table {
             pub(super) static TABLE: Kernels<$elem> = Kernels {
                 lanes: L::N,
                 planes_bytes: $planes,
+                fold_cost: $fold,
                 panel: &[$(panel::<$mr, $nv>),*],
                 product: &[$(product::<$mr, $nv>),*],
                 outer: &[$((outer::<$or, $ov>, $ov)),*],
@@ -195,7 +198,7 @@ macro_rules! avx512 {
         table!(
             $module, $elem, $lanes,
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,popcnt,bmi2")]
-            planes: 1 << 20, panel: [(1, 8), (2, 8), (3, 7), (4, 6), (5, 5), (6, 4), (7, 3), (8, 3), (9, 3)],
+            planes: 1 << 20, fold: 40, panel: [(1, 8), (2, 8), (3, 7), (4, 6), (5, 5), (6, 4), (7, 3), (8, 3), (9, 3)],
             outer: [(1, 8), (2, 8), (3, 7), (4, 6), (5, 5), (6, 4), (7, 3), (8, 3), (9, 3)]
         );
     };
@@ -210,7 +213,7 @@ macro_rules! avx2 {
         table!(
             $module, $elem, $lanes,
             #[target_feature(enable = "avx2,fma,popcnt")]
-            planes: 256 << 10, panel: [(1, 6), (2, 4), (3, 3), (4, 2), (5, 2), (6, 2)],
+            planes: 256 << 10, fold: 80, panel: [(1, 6), (2, 4), (3, 3), (4, 2), (5, 2), (6, 2)],
             outer: [(1, 6), (2, 4), (3, 3), (4, 2), (5, 2), (6, 2)]
         );
     };
@@ -224,7 +227,7 @@ macro_rules! neon {
         table!(
             $module, $elem, $lanes,
             #[target_feature(enable = "neon")]
-            planes: 256 << 10, panel: [(1, 8), (2, 8), (3, 7), (4, 6), (5, 5), (6, 4), (7, 3), (8, 3)],
+            planes: 256 << 10, fold: 40, panel: [(1, 8), (2, 8), (3, 7), (4, 6), (5, 5), (6, 4), (7, 3), (8, 3)],
             outer: [(1, 8), (2, 8), (3, 7), (4, 6), (5, 5), (6, 4), (7, 3), (8, 3)]
         );
     };
@@ -234,12 +237,12 @@ neon!(neon_f64, f64, crate::simd::neon::F64x2);
 
 table!(
     scalar_f32, f32, crate::simd::scalar::Quad<f32>,
-    planes: 256 << 10, panel: [(1, 4), (2, 4), (3, 3), (4, 2)],
+    planes: 256 << 10, fold: 40, panel: [(1, 4), (2, 4), (3, 3), (4, 2)],
     outer: [(1, 4), (2, 4), (3, 3), (4, 2)]
 );
 table!(
     scalar_f64, f64, crate::simd::scalar::Quad<f64>,
-    planes: 256 << 10, panel: [(1, 2), (2, 2), (3, 1), (4, 1)],
+    planes: 256 << 10, fold: 40, panel: [(1, 2), (2, 2), (3, 1), (4, 1)],
     outer: [(1, 2), (2, 2), (3, 1), (4, 1)]
 );
 

@@ -34,8 +34,7 @@ const LEAST_OUTPUTS: usize = 8;
 /// The part of the time that is left, in per cent at most, and that of a weight gradient.
 const LEFT: usize = 80;
 const LEFT_GRADIENT: usize = 70;
-/// Vectors of multiplications that folding a vector of tiles takes as long as, unfolding one, and folding and turning one of an output gradient.
-const FOLD: usize = 40;
+/// Vectors of multiplications that unfolding a vector of tiles takes as long as, and folding and turning one of an output gradient.
 const UNFOLD: usize = 20;
 const TURN: usize = 200;
 /// Pixels that folding and packing a weight take as long as, for each lane.
@@ -173,7 +172,7 @@ impl Plan {
             for strip in (0..plan.groups * plan.segments).map(|strip| plan.strip(strip)) {
                 let (lines, tiles) = (strip.lines.len(), strip.tiles.len());
                 products += plan.folding.parts() * plan.rows() * inputs * filled(outputs) * (lines * tiles).div_ceil(lanes);
-                folds += FOLD * inputs * plan.planes() * (lines + ky - 1) * tiles.div_ceil(lanes);
+                folds += kernels.fold_cost * inputs * plan.planes() * (lines + ky - 1) * tiles.div_ceil(lanes);
                 unfolds += unfold * outputs * lines * tiles.div_ceil(lanes);
             }
             let direct = inputs * outputs * others * kx * (height * width).div_ceil(lanes);
@@ -299,8 +298,8 @@ mod tests {
             for (batch, channels, input, kernel) in shapes {
                 for op in [Op::Forward, Op::InputGradient, Op::WeightGradient] {
                     let Some(p) = plan(batch, channels, input, kernel, op, level) else {
-                        // The turning of lanes that are not filled.
-                        assert!(op == Op::WeightGradient && kernel[1] == 1, "{op:?} of {channels:?} {input:?} at {level:?}");
+                        // Turning output gradients, or lanes that they do not fill.
+                        assert!(op == Op::WeightGradient, "{op:?} of {channels:?} {input:?} at {level:?}");
                         continue;
                     };
                     let mut seen = vec![0; batch * input.iter().product::<usize>()];
