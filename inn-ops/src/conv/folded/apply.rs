@@ -78,7 +78,7 @@ pub(in crate::conv) fn apply<T: Dispatch + Vectors>(
 fn arrange<T: Dispatch>(plan: &Plan, adjoint: bool, w: Planes<'_, T>, to: &mut [T]) {
     let taps: usize = plan.kernel.iter().product();
     let places: Vec<usize> = (0..taps).map(|tap| plan.place(tap)).collect();
-    if plan.kernel[2] % 3 != 0 {
+    if !plan.kernel[2].is_multiple_of(3) {
         to.fill(T::ZERO);
     }
     for (at, to) in to.chunks_exact_mut(3 * plan.rows()).enumerate() {

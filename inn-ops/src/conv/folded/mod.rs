@@ -140,7 +140,7 @@ impl Plan {
             let groups = (least..=least.max(height / LEAST_LINES).min(least + STRIPS)).min_by_key(cost).unwrap_or(least);
             let lines = height.div_ceil(groups);
             // An odd number of vectors spreads the rows over the cache; one more than there are tiles for.
-            let pitch = |lines: usize| ((lines * longest).div_ceil(lanes) + 1 | 1) * lanes;
+            let pitch = |lines: usize| (((lines * longest).div_ceil(lanes) + 1) | 1) * lanes;
             let (edge, piece) = (pitch(lines + ky - 1), pitch(lines));
             let (batch, kernel, masks) = (g.batch, g.kernel, Vec::new());
             Self {
