@@ -90,12 +90,16 @@ impl<'a, T> Source<'a, T> {
     }
 }
 
+/// Bytes that packing takes for its lists, for each of the blocks of a matrix and the matrix itself.
+pub(crate) const PACK_LISTS: usize = 128;
+
 /// Packs matrices one after the other; `to` has an element for each of theirs.
 pub(crate) fn pack<'a, T: Element>(kernels: &Kernels<T>, alone: bool, sources: &[Source<'_, T>], to: &'a mut [T]) -> Vec<Packed<'a, T>> {
     let mut rest = &mut *to;
-    let mut blocks = Vec::new();
+    let blocks_of = |rows: usize| rows.div_ceil(kernels.product.len());
+    let mut blocks = Vec::with_capacity(sources.iter().map(|source| blocks_of(source.rows)).sum());
     for source in sources {
-        let count = source.rows.div_ceil(kernels.product.len());
+        let count = blocks_of(source.rows);
         for block in 0..count {
             let range = split(source.rows, count, block);
             let (part, after) = std::mem::take(&mut rest).split_at_mut(range.len() * source.columns);

@@ -10,7 +10,7 @@ use crate::conv::{Planes, PlanesMut};
 use crate::pool;
 use crate::simd::Level;
 use crate::stack::fold::{self, with_scheme};
-use crate::stack::product::{Packed, Source, Start, Tables, pack};
+use crate::stack::product::{PACK_LISTS, Packed, Source, Start, Tables, pack};
 use crate::zip::Vectors;
 
 /// Outputs of a part at least.
@@ -19,6 +19,13 @@ const LEAST_OUTPUTS: usize = 32;
 /// Parts of the outputs, which fold the input once each.
 fn output_parts(plan: &Plan, threads: usize) -> usize {
     parts(plan.all(), threads, plan.outputs / LEAST_OUTPUTS)
+}
+
+/// Bytes of the lists that packing takes.
+pub(super) fn lists<T: Dispatch>(plan: &Plan, kernels: &Kernels<T>, threads: usize) -> usize {
+    let parts = output_parts(plan, threads);
+    let blocks = plan.outputs.div_ceil(parts).div_ceil(kernels.product.len());
+    parts * plan.inputs.div_ceil(plan.chunk) * plan.folding.parts() * (blocks + 1) * PACK_LISTS
 }
 
 /// Elements that a call shares, and those of each thread.

@@ -269,8 +269,9 @@ pub(super) fn scratch<T: Dispatch>(g: &Geometry, op: Op, kernels: &Kernels<T>, t
     let plan = Plan::new(g, op, kernels)?;
     let (shared, each) = if op == Op::WeightGradient { weight::elements::<T>(&plan) } else { apply::elements(&plan, threads) };
     let lists = size_of::<Option<usize>>() * plan.planes() * (plan.lines + plan.kernel[1]) + 64;
+    let packing = if op == Op::WeightGradient { 0 } else { apply::lists(&plan, kernels, threads) };
     let masks = 4 * plan.masks.len();
-    Some(Scratch { shared: shared * size_of::<T>() + masks + 128, each: each * size_of::<T>() + lists + 128, alone: false })
+    Some(Scratch { shared: shared * size_of::<T>() + packing + masks + 128, each: each * size_of::<T>() + lists + 128, alone: false })
 }
 
 #[cfg(test)]
