@@ -68,6 +68,34 @@ pub(super) unsafe fn collect<L: Lanes, S: Scheme>(v: [L; MOST_TILE]) -> [L; MOST
     }
 }
 
+/// V_e = Σ_j B_ej d_j of a vector of tiles whose second d starts at `from`, into rows `pitch` apart; the masks are those of the first d, of those
+/// that follow it, and of the last.
+///
+/// # Safety
+/// The CPU must support `L`; the lanes of the masks must be readable, and the rows writable.
+#[inline(always)]
+pub(super) unsafe fn fold_vector<L: Lanes, S: Scheme>(from: *const L::Elem, masks: &[u32], to: *mut L::Elem, pitch: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut d = [L::zero(); MOST_PARTS];
+        d[0] = deal::<L, S>(from.wrapping_sub(1), &masks[..S::TILE])[0];
+        let own = deal::<L, S>(from, &masks[S::TILE..2 * S::TILE]);
+        // Register by register, not through memory.
+        #[allow(clippy::manual_memcpy)]
+        for k in 0..S::TILE {
+            d[k + 1] = own[k];
+        }
+        d[S::PARTS - 1] = deal::<L, S>(from.wrapping_add(S::TILE), &masks[2 * S::TILE..])[0];
+        for e in 0..S::PARTS {
+            let mut sum = None;
+            for k in 0..S::PARTS {
+                sum = add::<L>(sum, S::INPUT[e][k], d[k]);
+            }
+            sum.unwrap_or(L::zero()).store(to.add(e * pitch));
+        }
+    }
+}
+
 /// The lines that a strip's neighbourhoods reach, of which those of one tap y follow each other: their sample and place, for each tap z.
 fn reached(walk: &Walk) -> impl Iterator<Item = (usize, impl Iterator<Item = Option<(usize, isize)>>)> {
     let ([kz, ky, _], lines) = (walk.taps.kernel, walk.lines);
@@ -117,23 +145,7 @@ pub(crate) unsafe fn gather<L: Lanes, S: Scheme>(p: &Lines<'_, L::Elem>) {
                     for j in 0..vectors {
                         let masks = &walk.masks[3 * S::TILE * j..][..3 * S::TILE];
                         let from = from.wrapping_add(S::TILE * j * L::N);
-                        let mut d = [L::zero(); MOST_PARTS];
-                        d[0] = deal::<L, S>(from.wrapping_sub(1), &masks[..S::TILE])[0];
-                        let own = deal::<L, S>(from, &masks[S::TILE..2 * S::TILE]);
-                        // Register by register, not through memory.
-                        #[allow(clippy::manual_memcpy)]
-                        for k in 0..S::TILE {
-                            d[k + 1] = own[k];
-                        }
-                        d[S::PARTS - 1] = deal::<L, S>(from.wrapping_add(S::TILE), &masks[2 * S::TILE..])[0];
-                        let to = to.add(j * L::N);
-                        for e in 0..S::PARTS {
-                            let mut sum = None;
-                            for k in 0..S::PARTS {
-                                sum = add::<L>(sum, S::INPUT[e][k], d[k]);
-                            }
-                            sum.unwrap_or(L::zero()).store(to.add(e * p.pitch));
-                        }
+                        fold_vector::<L, S>(from, masks, to.add(j * L::N), p.pitch);
                     }
                 }
                 row = row.add(S::PARTS * p.pitch);

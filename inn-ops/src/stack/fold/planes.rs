@@ -1,8 +1,8 @@
 //! Between lines of images and folded rows, for a convolution that stands alone. The last tile of a line may reach past its end: pixels there are
 //! zeros that go nowhere.
 
-use super::lines::{add, collect, deal as deal_vector, mask};
-use super::{MOST_PARTS, MOST_TILE, Scheme};
+use super::lines::{add, collect, deal as deal_vector, fold_vector, mask};
+use super::{MOST_TILE, Scheme};
 use crate::simd::Lanes;
 
 /// For each vector of the `tiles` of a line that starts `first` pixels after a padding does, the lanes of the vectors of pixels that lie in the `width`
@@ -74,23 +74,8 @@ pub(crate) unsafe fn fold<L: Lanes, S: Scheme>(p: &Fold<'_, L::Elem>) {
                             continue;
                         };
                         let masks = &masks[3 * S::TILE * j..][..3 * S::TILE];
-                        let from = from.wrapping_add(line + S::TILE * j * L::N).wrapping_sub(p.padding);
-                        let mut d = [L::zero(); MOST_PARTS];
-                        d[0] = deal_vector::<L, S>(from, &masks[..S::TILE])[0];
-                        let own = deal_vector::<L, S>(from.wrapping_add(1), &masks[S::TILE..2 * S::TILE]);
-                        // Register by register, not through memory.
-                        #[allow(clippy::manual_memcpy)]
-                        for k in 0..S::TILE {
-                            d[k + 1] = own[k];
-                        }
-                        d[S::PARTS - 1] = deal_vector::<L, S>(from.wrapping_add(S::TILE + 1), &masks[2 * S::TILE..])[0];
-                        for e in 0..S::PARTS {
-                            let mut sum = None;
-                            for k in 0..S::PARTS {
-                                sum = add::<L>(sum, S::INPUT[e][k], d[k]);
-                            }
-                            sum.unwrap_or(L::zero()).store(to.add(e * p.pitch));
-                        }
+                        let from = from.wrapping_add(line + S::TILE * j * L::N + 1).wrapping_sub(p.padding);
+                        fold_vector::<L, S>(from, masks, to, p.pitch);
                     }
                 }
                 row = row.add(S::PARTS * p.pitch);
