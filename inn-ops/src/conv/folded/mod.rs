@@ -39,6 +39,8 @@ const UNFOLD: usize = 20;
 const TURN: usize = 200;
 /// Pixels that folding and packing a weight take as long as, for each lane.
 const PREPARED: usize = 12;
+/// Bytes of the folded weights at most, which are shared, and of as much beside them while they are made.
+const WEIGHT_BYTES: usize = 8 << 20;
 /// Bytes of the arrays of a strip, each, at most.
 const STRIP_BYTES: usize = 512 << 10;
 /// More strips of a plane than needed, at most.
@@ -107,7 +109,8 @@ impl Plan {
         if outputs < LEAST_OUTPUTS || inputs.min(outputs).saturating_mul(others) < WORTH || work <= SMALL {
             return None;
         }
-        if op == Op::WeightGradient && outputs * others < WORTH_GRADIENT {
+        let weights = inputs.saturating_mul(outputs).saturating_mul(others * thirds * fold::MOST_PARTS * bytes);
+        if weights > WEIGHT_BYTES || op == Op::WeightGradient && outputs * others < WORTH_GRADIENT {
             return None;
         }
         let [depth, height, width] = to;
@@ -293,7 +296,7 @@ mod tests {
             (2, [200, 190], [1, 37, 1025], [1, 3, 3]),
             (1, [33, 32], [48, 47, 46], [3, 3, 3]),
             (3, [50, 90], [1, 1, 5000], [1, 1, 3]),
-            (1, [2000, 1500], [1, 19, 260], [1, 5, 3]),
+            (1, [400, 150], [1, 19, 260], [1, 5, 3]),
         ];
         for level in Level::available() {
             for (batch, channels, input, kernel) in shapes {
@@ -327,6 +330,8 @@ mod tests {
         assert!(folded([64, 64], [1, 64, 64], [1, 3, 3]));
         assert!(!folded([6, 128], [1, 64, 64], [1, 3, 3]) && !folded([128, 6], [1, 64, 64], [1, 3, 3]));
         assert!(!folded([64, 64], [1, 64, 64], [3, 3, 1]) && !folded([64, 64], [1, 4, 2], [1, 3, 3]));
+        // Weights that take much more memory than their own.
+        assert!(!folded([137, 190], [17, 18, 19], [7, 7, 7]));
         // A weight gradient fills whole vectors.
         assert!(plan(1, [64, 8], [1, 64, 64], [1, 3, 3], Op::WeightGradient, level).is_none());
     }
