@@ -258,7 +258,7 @@ pub(crate) fn scratch_of<T: ConvElement>(g: &Geometry, op: Op, threads: usize) -
     let kernels = T::kernels(level());
     let (batch, i, o) = (g.batch, g.in_channels, g.out_channels);
     let single = single_tap(g).is_some();
-    if let Some(scratch) = folded::scratch(g, op, kernels, threads).filter(|_| !single) {
+    if !single && let Some(scratch) = folded::scratch(g, op, kernels, threads) {
         return scratch;
     }
     match op {

@@ -215,6 +215,11 @@ pub(super) fn parts(units: usize, threads: usize, most: usize) -> usize {
     (1..most.max(1)).find(busy).unwrap_or(most.max(1))
 }
 
+/// Distance of rows of so many elements whose last vectors may reach past them by one. An odd number of vectors spreads the rows over the cache.
+pub(crate) fn row_len(elements: usize, lanes: usize) -> usize {
+    ((elements.div_ceil(lanes) + 1) | 1) * lanes
+}
+
 /// Part `index` of `0..len` cut into `parts` nearly equal parts.
 pub(crate) fn split(len: usize, parts: usize, index: usize) -> std::ops::Range<usize> {
     let (size, longer) = (len / parts, len % parts);

@@ -6,6 +6,7 @@
 
 use super::cut::Cut;
 use super::fold::Folding;
+use crate::conv::plan::row_len;
 use inn_core::stack::StackShape;
 
 /// Bytes of the hidden channels of a strip.
@@ -128,11 +129,7 @@ impl Plan {
             Cut::Batch(batch.div_ceil(most / (lines * width)))
         };
         let longest = cut.longest(batch, extents);
-        // The last vector of a line may reach past it. An odd number of vectors spreads the rows over the cache.
-        let odd = |elements: usize| {
-            let vectors = elements.div_ceil(lanes) + 1;
-            (vectors + (vectors + 1) % 2) * lanes
-        };
+        let odd = |elements: usize| row_len(elements, lanes);
         let tile = folding.map_or(1, Folding::tile);
         // Each pixel of a tile has whole vectors.
         let pitch = odd((longest / tile).next_multiple_of(lanes) * tile);

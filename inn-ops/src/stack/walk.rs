@@ -2,6 +2,7 @@
 
 use super::cut::Strip;
 use super::flat::Flat;
+use super::fold;
 use super::plan::Taps;
 use std::ops::Range;
 
@@ -50,7 +51,7 @@ pub(super) struct Target {
 }
 
 /// The bits of the lanes of vector `j` whose elements lie in `low..high`.
-fn mask(lanes: usize, j: usize, low: usize, high: usize) -> u32 {
+pub(super) fn mask(lanes: usize, j: usize, low: usize, high: usize) -> u32 {
     let bits = |n: usize| if n >= 32 { u32::MAX } else { (1u32 << n) - 1 };
     let clip = |at: usize| at.saturating_sub(j * lanes).min(lanes);
     bits(clip(high)) & !bits(clip(low))
@@ -103,12 +104,7 @@ impl Walk {
         }
         self.masks.clear();
         if tile > 1 {
-            for j in 0..(width / tile).div_ceil(lanes) {
-                for (low, high) in [(1, width), (0, width), (0, width - tile)] {
-                    self.masks.extend((0..tile).map(|v| mask(lanes, tile * j + v, low, high)));
-                }
-            }
-            return;
+            return fold::masks(lanes, tile, width / tile, width, (1, 0), &mut self.masks);
         }
         for tx in 0..kx {
             let low = px.saturating_sub(x0 + tx);

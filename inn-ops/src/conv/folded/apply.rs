@@ -1,9 +1,9 @@
 //! Forward and input gradient.
 
-use super::{Plan, Strip};
+use super::{Plan, Reach, Strip};
 use crate::conv::geometry::{Geometry, Op};
 use crate::conv::kernels::{Dispatch, Kernels};
-use crate::conv::micro::{Finish, Spread};
+use crate::conv::micro::Finish;
 use crate::conv::plan::{parts, split};
 use crate::conv::scratch::{Shared, with_two};
 use crate::conv::{Planes, PlanesMut};
@@ -16,9 +16,12 @@ use crate::zip::Vectors;
 /// Outputs of a part at least.
 const LEAST_OUTPUTS: usize = 32;
 
+/// Strips that keep any number of threads busy.
+const MANY: usize = 1 << 20;
+
 /// Parts of the outputs, which fold the input once each.
 fn output_parts(plan: &Plan, threads: usize) -> usize {
-    parts(plan.all(), threads, plan.outputs / LEAST_OUTPUTS)
+    parts(plan.all().min(MANY), threads, plan.outputs / LEAST_OUTPUTS)
 }
 
 /// Bytes of the lists that packing takes.
@@ -46,10 +49,23 @@ pub(in crate::conv) fn apply<T: Dispatch + Vectors>(
     y: &mut PlanesMut<'_, T>,
     accumulate: bool,
 ) -> bool {
-    let kernels = T::kernels(level);
     let op = if adjoint { Op::InputGradient } else { Op::Forward };
-    let Some(plan) = Plan::new(g, op, kernels) else { return false };
-    let parts = output_parts(&plan, rayon::current_num_threads());
+    let plan = Plan::new(g, op, T::kernels(level));
+    plan.map(|plan| by_plan(level, &plan, adjoint, x, w, y, accumulate)).is_some()
+}
+
+/// [`apply`] by a plan.
+pub(super) fn by_plan<T: Dispatch + Vectors>(
+    level: Level,
+    plan: &Plan,
+    adjoint: bool,
+    x: Planes<'_, T>,
+    w: Planes<'_, T>,
+    y: &mut PlanesMut<'_, T>,
+    accumulate: bool,
+) {
+    let kernels = T::kernels(level);
+    let parts = output_parts(plan, rayon::current_num_threads());
     let weights = plan.inputs * plan.outputs * plan.rows();
     let (y_batch, y_channel) = (y.batch_stride, y.channel_stride);
     let to = Shared::new(y.data);
@@ -59,11 +75,11 @@ pub(in crate::conv) fn apply<T: Dispatch + Vectors>(
         let plain = if !adjoint && plan.kernel[2] == 3 && w.channel_stride == taps && w.batch_stride == plan.inputs * taps {
             &w.data[..3 * weights]
         } else {
-            arrange(&plan, adjoint, w, plain);
+            arrange(plan, adjoint, w, plain);
             plain
         };
         with_scheme!(plan.folding, S => fold::weights::<T, S>(level, false, [(plain, &mut *folded), (&[], &mut [])]));
-        let packed = pack_parts(&plan, kernels, parts, folded, packed);
+        let packed = pack_parts(plan, kernels, parts, folded, packed);
         let tables = Tables::new(plan.lanes, size_of::<T>());
         let chunks = plan.inputs.div_ceil(plan.chunk) * plan.folding.parts();
         pool::each(plan.all() * parts, false, |unit| {
@@ -74,10 +90,9 @@ pub(in crate::conv) fn apply<T: Dispatch + Vectors>(
             let from = &x.data[strip.sample * x.batch_stride..];
             let start = strip.sample * y_batch + rows.start * y_channel + plan.start(&strip);
             let out = Out { to: to.get().wrapping_add(start), channel: y_channel, rows: rows.len(), accumulate };
-            one(&plan, kernels, &tables, (from, x.channel_stride), &packed[part * chunks..][..chunks], &strip, &out);
+            one(plan, kernels, &tables, (from, x.channel_stride), &packed[part * chunks..][..chunks], &strip, &out);
         });
     });
-    true
 }
 
 /// The weights `[output][input]` in thirds as the convolution takes them; mirrored, with inputs and outputs in each other's place, for an input
@@ -128,7 +143,7 @@ fn one<T: Dispatch>(
     plan: &Plan,
     kernels: &Kernels<T>,
     tables: &Tables,
-    (x, channel): (&[T], usize),
+    x: (&[T], usize),
     packed: &[Packed<'_, T>],
     strip: &Strip,
     out: &Out<T>,
@@ -136,34 +151,19 @@ fn one<T: Dispatch>(
     let (e_parts, rows, tiles) = (plan.folding.parts(), out.rows, strip.tiles.len());
     let part = rows * plan.piece;
     let vectors = (strip.lines.len() * tiles).div_ceil(plan.lanes);
-    let mut lines = Vec::new();
-    plan.reached(strip, &mut lines);
-    let folded = kernels.folded(plan.folding);
-    let spread = Spread { row: tiles, group: plan.kernel[1], apart: e_parts * plan.edge };
+    let mut reach = Reach::default();
+    plan.reach(strip, &mut reach);
     with_two(plan.edge_len(), e_parts * part, |edge: &mut [T], m| {
         for (i, (chunk, ws)) in plan.chunks(0..plan.inputs).zip(packed.chunks_exact(e_parts)).enumerate() {
-            let fold = fold::FoldPlanes {
-                from: x[chunk.start * channel..].as_ptr(),
-                channels: chunk.len(),
-                channel,
-                lines: &lines,
-                padding: plan.padding[2],
-                planes: plan.planes(),
-                thirds: plan.thirds(),
-                tiles,
-                masks: (&plan.masks, strip.masks),
-                to: edge.as_mut_ptr(),
-                pitch: plan.edge,
-            };
             // SAFETY: `Kernels` of an available level; the image has the lines, as the callers checked its shape; the buffers have rows of
             // all tiles and a vector.
             unsafe {
-                (folded.fold)(&fold);
+                plan.fold(kernels, x, &chunk, (strip, &reach), edge);
                 for (e, w) in ws.iter().enumerate() {
-                    let b = (edge.as_ptr().add(e * plan.edge), spread);
+                    let (start, rows) = plan.rows_of(e, strip);
                     let to = (m.as_mut_ptr().add(e * part), plan.piece);
-                    let start = if i == 0 { Start::Zero } else { Start::Output };
-                    w.times(kernels, tables, b, vectors, to, start, Finish::Plain);
+                    let begin = if i == 0 { Start::Zero } else { Start::Output };
+                    w.times(kernels, tables, (edge.as_ptr().add(start), rows), vectors, to, begin, Finish::Plain);
                 }
             }
         }
@@ -181,6 +181,6 @@ fn one<T: Dispatch>(
             accumulate: out.accumulate,
         };
         // SAFETY: as above; the lines of these channels are this strip's alone.
-        unsafe { (folded.unfold)(&unfold) };
+        unsafe { (kernels.folded(plan.folding).unfold)(&unfold) };
     });
 }

@@ -1,10 +1,10 @@
 //! Convolutions with strides of one, with fewer multiplications; see [`fold`](crate::stack::fold) for how. That is for three taps along the last axis;
 //! other kernels are filled up with zeros to thirds of three taps each, whose results are added up before they are unfolded.
 //!
-//! Lines of a plane that follow each other make a strip, or the same part of each of them does. The lines of the input that a strip reaches are folded, some channels at a time, into rows
-//! `[channel][plane][third][e][line][tile]`, in which a tap along the other axes is a shift by whole lines or another row. So for each e the convolution is a matrix
-//! product on rows as they are, and its results are unfolded into the lines of the output. The input gradient is the same with mirrored
-//! weights. The gradient of the folded weights is an outer product of those rows and of the folded output gradients, added up strip by strip.
+//! Lines of a plane that follow each other make a strip, or the same part of each of them does. The lines of the input that a strip reaches
+//! are folded, some channels at a time, into rows `[channel][plane][third][e][line][tile]`, in which a tap along the other axes is a shift by
+//! whole lines or another row. So for each e the convolution is a matrix product on rows as they are, and its results are unfolded into the
+//! lines of the output. The input gradient is the same with mirrored weights. The gradient of the folded weights is an outer product of those rows and of the folded output gradients, added up strip by strip.
 //!
 //! This takes 6 multiplications instead of 12 for four pixels, or 4 instead of 6 for two; folding takes as long as some tens of them. [`Plan::new`]
 //! says where it is worth it.
@@ -18,7 +18,8 @@ pub(super) use weight::weight_gradient;
 use super::apply::SMALL;
 use super::geometry::{Geometry, Op};
 use super::kernels::{Dispatch, Kernels};
-use super::plan::{split, splits};
+use super::micro::Spread;
+use super::plan::{row_len, split};
 use super::scratch::Scratch;
 use crate::stack::fold::{self, Folding};
 use std::ops::Range;
@@ -74,8 +75,6 @@ struct Plan {
     /// Distance of folded rows of the input, and of the output.
     edge: usize,
     piece: usize,
-    /// Where the pixels of a line lie in vectors, third by third.
-    masks: Vec<u32>,
 }
 
 /// Lines of a plane, or a part of each.
@@ -86,13 +85,42 @@ struct Strip {
     /// Of each line.
     tiles: Range<usize>,
     pixels: Range<usize>,
-    /// Where their masks start, of each third.
-    masks: usize,
+}
+
+/// The lines that a strip reaches, and where their pixels lie in vectors.
+#[derive(Default)]
+struct Reach {
+    /// Where the parts of lines start, `[plane][third][line]`, but for the padding; none outside of the image.
+    lines: Vec<Option<usize>>,
+    /// Third by third.
+    masks: Vec<u32>,
+}
+
+/// The sum of a function of the parts that `len` is [`split`] into.
+fn sum_of_parts(len: usize, parts: usize, of: impl Fn(usize) -> usize) -> usize {
+    let (size, longer) = (len / parts, len % parts);
+    longer * of(size + 1) + (parts - longer) * of(size)
 }
 
 impl Plan {
     /// The plan of an operation, if it is worth it.
     fn new<T: Dispatch>(g: &Geometry, op: Op, kernels: &Kernels<T>) -> Option<Self> {
+        let others = g.kernel[0] * g.kernel[1];
+        let work = g.in_channels.saturating_mul(g.out_channels).saturating_mul(g.taps()).saturating_mul(g.batch);
+        let least = g.in_channels.min(g.out_channels);
+        if work.saturating_mul(g.output_pixels()) <= SMALL || least.saturating_mul(others) < WORTH {
+            return None;
+        }
+        let most = if op == Op::WeightGradient { LEFT_GRADIENT } else { LEFT };
+        let plans = [Folding::Four, Folding::Two].map(|folding| Self::of(g, op, kernels, folding));
+        let left = |plan: &Self| plan.left(op, kernels);
+        let best = plans.into_iter().flatten().min_by_key(left)?;
+        let wanted = if op == Op::WeightGradient { WORTH_GRADIENT } else { 0 };
+        (best.outputs >= LEAST_OUTPUTS && best.outputs * others >= wanted && left(&best) <= most).then_some(best)
+    }
+
+    /// The plan of an operation with a scheme, if it can be folded at all, and its weights take no more memory than they may.
+    fn of<T: Dispatch>(g: &Geometry, op: Op, kernels: &Kernels<T>, folding: Folding) -> Option<Self> {
         let (lanes, bytes) = (kernels.lanes, size_of::<T>());
         if g.kernel[2] < 2 || g.stride != [1; 3] || (0..3).any(|axis| g.padding[axis] >= g.kernel[axis]) {
             return None;
@@ -103,88 +131,77 @@ impl Plan {
         } else {
             (g.in_channels, g.out_channels, g.input, g.output, g.padding)
         };
-        let (others, thirds) = (g.kernel[0] * g.kernel[1], g.kernel[2].div_ceil(3));
-        let pixels = g.batch * to.iter().product::<usize>();
-        let work = inputs.saturating_mul(outputs).saturating_mul(g.taps()).saturating_mul(pixels);
-        if outputs < LEAST_OUTPUTS || inputs.min(outputs).saturating_mul(others) < WORTH || work <= SMALL {
-            return None;
-        }
-        let weights = inputs.saturating_mul(outputs).saturating_mul(others * thirds * fold::MOST_PARTS * bytes);
-        if weights > WEIGHT_BYTES || op == Op::WeightGradient && outputs * others < WORTH_GRADIENT {
-            return None;
-        }
         let [depth, height, width] = to;
         let [kz, ky, kx] = g.kernel;
-        let chunk = (ROWS / (others * thirds)).clamp(1, inputs);
+        let (rows, thirds, tile, parts) = (kz * ky * kx.div_ceil(3), kx.div_ceil(3), folding.tile(), folding.parts());
+        let weights = inputs.saturating_mul(outputs).saturating_mul(rows).saturating_mul(parts * bytes);
+        if weights == 0 || weights > WEIGHT_BYTES {
+            return None;
+        }
+        let chunk = (ROWS / rows).clamp(1, inputs);
         let budget = kernels.planes_bytes.min(STRIP_BYTES) / bytes;
-        let of = |folding: Folding| {
-            let (tile, parts) = (folding.tile(), folding.parts());
-            let tiles = width.div_ceil(tile);
-            let vectors = tiles.div_ceil(lanes);
-            // Lines whose arrays fit, if they are as long as that.
-            let fit = |longest: usize| {
-                let (own, reached) = (budget / (parts * outputs * longest), budget / (parts * chunk * kz * thirds * longest));
-                own.min(reached.saturating_sub(ky - 1)).min(height)
-            };
-            let longest = |segments: usize| tiles.min(vectors.div_ceil(segments) * lanes);
-            // Lines above and below are folded too, in each group.
-            let wanted = height.min((3 * (ky - 1)).max(1));
-            let segments = (1..vectors).find(|&segments| fit(longest(segments)) >= wanted).unwrap_or(vectors);
-            let longest = longest(segments);
-            let least = height.div_ceil(fit(longest).max(1));
-            // What the last vectors of strips have too much is lost, and one strip that all wait for.
-            let cost = |groups: &usize| {
-                let whole: usize = splits(height, *groups).map(|lines| (lines.len() * longest).next_multiple_of(lanes)).sum();
-                let strips = g.batch * depth * segments * groups;
-                // Partial gradients cannot be parted further.
-                let wait = if op == Op::WeightGradient { 4 } else { 1 };
-                (whole * (strips + wait)).div_ceil(strips)
-            };
-            let groups = (least..=least.max(height / LEAST_LINES).min(least + STRIPS)).min_by_key(cost).unwrap_or(least);
-            let lines = height.div_ceil(groups);
-            // An odd number of vectors spreads the rows over the cache; one more than there are tiles for.
-            let pitch = |lines: usize| (((lines * longest).div_ceil(lanes) + 1) | 1) * lanes;
-            let (edge, piece) = (pitch(lines + ky - 1), pitch(lines));
-            let (batch, kernel, masks) = (g.batch, g.kernel, Vec::new());
-            Self {
-                folding,
-                batch,
-                inputs,
-                outputs,
-                from,
-                to,
-                kernel,
-                padding,
-                lanes,
-                tiles,
-                segments,
-                longest,
-                groups,
-                lines,
-                chunk,
-                edge,
-                piece,
-                masks,
-            }
+        // Tiles of the arrays that fit.
+        let (own, reached) = (budget / (parts * outputs), budget / (parts * chunk * kz * thirds));
+        let tiles = width.div_ceil(tile);
+        // Lines above and below are folded too, in each group.
+        let wanted = height.min((3 * (ky - 1)).max(1));
+        let fits = (own / wanted).min(reached / (wanted + ky - 1));
+        let vectors = tiles.div_ceil(lanes);
+        let segments = if tiles <= fits { 1 } else { vectors.div_ceil((fits / lanes).max(1)) };
+        let longest = tiles.min(vectors.div_ceil(segments) * lanes);
+        let most = (own / longest).min((reached / longest).saturating_sub(ky - 1)).clamp(1, height);
+        let least = height.div_ceil(most);
+        // What the last vectors of strips have too much is lost, and one strip that all wait for.
+        let cost = |groups: &usize| {
+            let whole = sum_of_parts(height, *groups, |lines| (lines * longest).next_multiple_of(lanes));
+            let strips = g.batch as f64 * depth as f64 * (segments * groups) as f64;
+            // Partial gradients cannot be parted further.
+            let wait = if op == Op::WeightGradient { 4.0 } else { 1.0 };
+            whole as f64 * (strips + wait) / strips
         };
-        let filled = |channels: usize| if op == Op::WeightGradient { channels.next_multiple_of(lanes) } else { channels };
-        let (unfold, most) = if op == Op::WeightGradient { (TURN, LEFT_GRADIENT) } else { (UNFOLD, LEFT) };
-        // All in vectors of multiplications, for a plane of the output.
-        let left = |plan: &Self| {
-            let (mut products, mut folds, mut unfolds) = (0, 0, 0);
-            for strip in (0..plan.groups * plan.segments).map(|strip| plan.strip(strip)) {
-                let (lines, tiles) = (strip.lines.len(), strip.tiles.len());
-                products += plan.folding.parts() * plan.rows() * inputs * filled(outputs) * (lines * tiles).div_ceil(lanes);
-                folds += kernels.fold_cost * inputs * plan.planes() * (lines + ky - 1) * tiles.div_ceil(lanes);
-                unfolds += unfold * outputs * lines * tiles.div_ceil(lanes);
-            }
-            let direct = inputs * outputs * others * kx * (height * width).div_ceil(lanes);
-            100 * (products + folds + unfolds) / direct + 100 * PREPARED * lanes / pixels
+        let groups = least..=least.max((height / LEAST_LINES).min(least + STRIPS));
+        let groups = groups.min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or(least);
+        let lines = height.div_ceil(groups);
+        let (edge, piece) = (row_len((lines + ky - 1) * longest, lanes), row_len(lines * longest, lanes));
+        let (batch, kernel) = (g.batch, g.kernel);
+        Some(Self {
+            folding,
+            batch,
+            inputs,
+            outputs,
+            from,
+            to,
+            kernel,
+            padding,
+            lanes,
+            tiles,
+            segments,
+            longest,
+            groups,
+            lines,
+            chunk,
+            edge,
+            piece,
+        })
+    }
+
+    /// The part of the time that is left, in per cent: multiplications, and what takes as long as some, in vectors, for a plane of the output.
+    fn left<T: Dispatch>(&self, op: Op, kernels: &Kernels<T>) -> usize {
+        let [depth, height, width] = self.to;
+        let [kz, ky, kx] = self.kernel;
+        let (filled, unfold) = match op {
+            Op::WeightGradient => (self.outputs.next_multiple_of(self.lanes), TURN),
+            _ => (self.outputs, UNFOLD),
         };
-        let best = [Folding::Four, Folding::Two].map(of).into_iter().min_by_key(left)?;
-        let tile = best.folding.tile();
-        let masks = |third: usize| fold::masks(lanes, tile, best.tiles, from[2], (padding[2], 3 * third));
-        (left(&best) <= most).then(|| Self { masks: (0..thirds).flat_map(masks).collect(), ..best })
+        let line = self.tiles.div_ceil(self.lanes);
+        let vectors = |lines: usize| if self.segments == 1 { (lines * self.tiles).div_ceil(self.lanes) } else { lines * line };
+        let products =
+            (self.folding.parts() * self.rows() * self.inputs * filled) as f64 * sum_of_parts(height, self.groups, vectors) as f64;
+        let folds = (kernels.fold_cost * self.inputs * self.planes()) as f64 * (height + self.groups * (ky - 1)) as f64 * line as f64;
+        let unfolds = (unfold * self.outputs) as f64 * height as f64 * line as f64;
+        let direct = (self.inputs * self.outputs * kz * ky * kx) as f64 * (height * width).div_ceil(self.lanes) as f64;
+        let prepared = (PREPARED * self.lanes) as f64 / (self.batch as f64 * (depth * height * width) as f64);
+        (100.0 * ((products + folds + unfolds) / direct + prepared)).round() as usize
     }
 
     /// Thirds of the lines of a kernel.
@@ -211,7 +228,7 @@ impl Plan {
 
     /// Strips of all planes and samples.
     fn all(&self) -> usize {
-        self.batch * self.to[0] * self.groups * self.segments
+        self.batch.saturating_mul(self.to[0]).saturating_mul(self.groups * self.segments)
     }
 
     fn strip(&self, index: usize) -> Strip {
@@ -225,25 +242,63 @@ impl Plan {
             plane: plane % self.to[0],
             lines: split(self.to[1], self.groups, group),
             pixels: tiles.start * tile..self.to[2].min(tiles.end * tile),
-            masks: 3 * tile * vectors.start,
             tiles,
         }
     }
 
-    /// Where the parts of lines start that a strip reaches, `[plane][third][line]`, but for the padding.
-    fn reached(&self, strip: &Strip, to: &mut Vec<Option<usize>>) {
+    /// What a strip reaches.
+    fn reach(&self, strip: &Strip, to: &mut Reach) {
         let [depth, height, width] = self.from;
-        let ([kz, ky, _], [pz, py, _]) = (self.kernel, self.padding);
-        to.clear();
+        let ([kz, ky, _], [pz, py, px]) = (self.kernel, self.padding);
+        let (start, tile) = (strip.pixels.start, self.folding.tile());
+        to.lines.clear();
+        to.masks.clear();
         for z in strip.plane..strip.plane + kz {
             let z = z.checked_sub(pz).filter(|&z| z < depth);
             for third in 0..self.thirds() {
-                to.extend((strip.lines.start..strip.lines.end + ky - 1).map(|y| {
+                to.lines.extend((strip.lines.start..strip.lines.end + ky - 1).map(|y| {
                     let y = y.checked_sub(py).filter(|&y| y < height)?;
-                    Some((z? * height + y) * width + strip.pixels.start + 3 * third)
+                    Some((z? * height + y) * width + start + 3 * third)
                 }));
             }
         }
+        for third in 0..self.thirds() {
+            fold::masks(self.lanes, tile, strip.tiles.len(), width, (px, start + 3 * third), &mut to.masks);
+        }
+    }
+
+    /// Folds the lines of some channels of `x`, `channel` elements apart, into `edge`.
+    ///
+    /// # Safety
+    /// The kernels are those of an available level; `x` has the lines of the channels, and `edge` [`edge_len`](Self::edge_len) elements.
+    unsafe fn fold<T: Dispatch>(
+        &self,
+        kernels: &Kernels<T>,
+        (x, channel): (&[T], usize),
+        channels: &Range<usize>,
+        (strip, reach): (&Strip, &Reach),
+        edge: &mut [T],
+    ) {
+        let fold = fold::FoldPlanes {
+            from: x[channels.start * channel..].as_ptr(),
+            channels: channels.len(),
+            channel,
+            lines: &reach.lines,
+            padding: self.padding[2],
+            planes: self.planes(),
+            tiles: strip.tiles.len(),
+            masks: &reach.masks,
+            thirds: self.thirds(),
+            to: edge.as_mut_ptr(),
+            pitch: self.edge,
+        };
+        // SAFETY: the caller's promise.
+        unsafe { (kernels.folded(self.folding).fold)(&fold) };
+    }
+
+    /// The rows of array `e` of those that were folded: where the first starts, and the places of all.
+    fn rows_of(&self, e: usize, strip: &Strip) -> (usize, Spread) {
+        (e * self.edge, Spread { row: strip.tiles.len(), group: self.kernel[1], apart: self.folding.parts() * self.edge })
     }
 
     /// Where the first of a strip's own lines starts.
@@ -273,66 +328,9 @@ pub(super) fn scratch<T: Dispatch>(g: &Geometry, op: Op, kernels: &Kernels<T>, t
     let (shared, each) = if op == Op::WeightGradient { weight::elements::<T>(&plan) } else { apply::elements(&plan, threads) };
     let lists = size_of::<Option<usize>>() * plan.planes() * (plan.lines + plan.kernel[1]) + 64;
     let packing = if op == Op::WeightGradient { 0 } else { apply::lists(&plan, kernels, threads) };
-    let masks = 4 * plan.masks.len();
-    Some(Scratch { shared: shared * size_of::<T>() + packing + masks + 128, each: each * size_of::<T>() + lists + 128, alone: false })
+    let masks = 12 * plan.folding.tile() * plan.longest.div_ceil(plan.lanes) * plan.thirds();
+    Some(Scratch { shared: shared * size_of::<T>() + packing + 128, each: each * size_of::<T>() + lists + masks + 128, alone: false })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::simd::Level;
-
-    fn plan(batch: usize, channels: [usize; 2], input: [usize; 3], kernel: [usize; 3], op: Op, level: Level) -> Option<Plan> {
-        let g = Geometry::new(batch, channels[0], channels[1], input, kernel, [1; 3], kernel.map(|k| k / 2)).unwrap();
-        Plan::new(&g, op, f32::kernels(level))
-    }
-
-    /// Every pixel is in one strip, and the arrays of a strip have room for it.
-    #[test]
-    fn strips_cover_the_batch() {
-        let shapes = [
-            (8, [128, 128], [1, 32, 32], [1, 3, 3]),
-            (1, [64, 64], [1, 256, 256], [1, 3, 3]),
-            (2, [200, 190], [1, 37, 1025], [1, 3, 3]),
-            (1, [33, 32], [48, 47, 46], [3, 3, 3]),
-            (3, [50, 90], [1, 1, 5000], [1, 1, 3]),
-            (1, [400, 150], [1, 19, 260], [1, 5, 3]),
-        ];
-        for level in Level::available() {
-            for (batch, channels, input, kernel) in shapes {
-                for op in [Op::Forward, Op::InputGradient, Op::WeightGradient] {
-                    let Some(p) = plan(batch, channels, input, kernel, op, level) else {
-                        // Turning output gradients, or lanes that they do not fill.
-                        assert!(op == Op::WeightGradient, "{op:?} of {channels:?} {input:?} at {level:?}");
-                        continue;
-                    };
-                    let mut seen = vec![0; batch * input.iter().product::<usize>()];
-                    for strip in (0..p.all()).map(|strip| p.strip(strip)) {
-                        assert!(strip.lines.len() <= p.lines && strip.tiles.len() <= p.longest);
-                        assert!((strip.lines.len() + kernel[1] - 1) * strip.tiles.len() + p.lanes <= p.edge);
-                        assert!(strip.lines.len() * strip.tiles.len() + p.lanes <= p.piece);
-                        let start = strip.sample * input.iter().product::<usize>() + p.start(&strip);
-                        for line in 0..strip.lines.len() {
-                            let start = start + line * input[2];
-                            seen[start..start + strip.pixels.len()].iter_mut().for_each(|seen| *seen += 1);
-                        }
-                    }
-                    assert!(seen.iter().all(|&seen| seen == 1), "{op:?} of {channels:?} {input:?} at {level:?}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn what_saves_too_little_is_not_folded() {
-        let level = crate::simd::level();
-        let folded = |channels, input, kernel| plan(4, channels, input, kernel, Op::Forward, level).is_some();
-        assert!(folded([64, 64], [1, 64, 64], [1, 3, 3]));
-        assert!(!folded([6, 128], [1, 64, 64], [1, 3, 3]) && !folded([128, 6], [1, 64, 64], [1, 3, 3]));
-        assert!(!folded([64, 64], [1, 64, 64], [3, 3, 1]) && !folded([64, 64], [1, 4, 2], [1, 3, 3]));
-        // Weights that take much more memory than their own.
-        assert!(!folded([137, 190], [17, 18, 19], [7, 7, 7]));
-        // A weight gradient fills whole vectors.
-        assert!(plan(1, [64, 8], [1, 64, 64], [1, 3, 3], Op::WeightGradient, level).is_none());
-    }
-}
+mod tests;

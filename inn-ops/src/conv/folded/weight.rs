@@ -2,10 +2,9 @@
 //!
 //! With V_e the folded rows of x, and a_e = Σ_i A_ie gy_i those of the output gradients, gU_e = Σ a_e V_eᵀ over all tiles, and gw_t = Σ_e G_et gU_e.
 
-use super::{Plan, Strip};
+use super::{Plan, Reach, Strip};
 use crate::conv::geometry::{Geometry, Op};
 use crate::conv::kernels::{Dispatch, Kernels};
-use crate::conv::micro::Spread;
 use crate::conv::outer::Turn;
 use crate::conv::plan::{parts, split};
 use crate::conv::scratch::{Shared, with_buffer, with_two};
@@ -74,8 +73,20 @@ pub(in crate::conv) fn weight_gradient<T: Dispatch + Vectors>(
     gw: &mut PlanesMut<'_, T>,
     accumulate: bool,
 ) -> bool {
+    let plan = Plan::new(g, Op::WeightGradient, T::kernels(level));
+    plan.map(|plan| by_plan(level, &plan, x, gy, gw, accumulate)).is_some()
+}
+
+/// [`weight_gradient`] by a plan.
+pub(super) fn by_plan<T: Dispatch + Vectors>(
+    level: Level,
+    plan: &Plan,
+    x: Planes<'_, T>,
+    gy: Planes<'_, T>,
+    gw: &mut PlanesMut<'_, T>,
+    accumulate: bool,
+) {
     let kernels = T::kernels(level);
-    let Some(plan) = Plan::new(g, Op::WeightGradient, kernels) else { return false };
     let (slots, size) = (plan.slots(size_of::<T>()), plan.partial());
     let tables = Tables::new(plan.lanes, size_of::<T>());
     let (to_output, to_input) = (gw.batch_stride, gw.channel_stride);
@@ -89,28 +100,27 @@ pub(in crate::conv) fn weight_gradient<T: Dispatch + Vectors>(
             let inputs = split(plan.inputs, parts, part);
             with_two(plan.edge_len() + plan.turned_len(), plan.outputs * plan.row(), |both: &mut [T], places| {
                 let (edge, turned) = both.split_at_mut(plan.edge_len());
-                let mut lines = Vec::new();
+                let mut reach = Reach::default();
                 let strips = split(plan.all(), slots, slot);
                 for strip in strips.clone() {
                     let first = strip == strips.start;
                     let strip = plan.strip(strip);
-                    plan.reached(&strip, &mut lines);
+                    plan.reach(&strip, &mut reach);
                     let x = (&x.data[strip.sample * x.batch_stride..], x.channel_stride);
                     let gy = (&gy.data[strip.sample * gy.batch_stride..], gy.channel_stride);
                     let arrays = (&mut *edge, &mut *turned, &mut *places);
                     let to = shared.get().wrapping_add(slot * size);
-                    one(&plan, kernels, &tables, x, gy, arrays, (&strip, &lines), (to, inputs.clone()), first);
+                    one(plan, kernels, &tables, x, gy, arrays, (&strip, &reach), (to, inputs.clone()), first);
                 }
             });
         });
         pool::each(plan.inputs, false, |input| {
             // SAFETY: the channels share no sums and no weights.
             unsafe {
-                finish::<T>(&plan, kernels, slots, shared.get(), input, (to.get().wrapping_add(input * to_input), to_output), accumulate)
+                finish::<T>(plan, kernels, slots, shared.get(), input, (to.get().wrapping_add(input * to_input), to_output), accumulate)
             };
         });
     });
-    true
 }
 
 /// Adds a strip to the part of a partial gradient that belongs to some inputs, rows `((channel, third), e)` of whole vectors of outputs, or writes the `first`.
@@ -118,10 +128,10 @@ fn one<T: Dispatch>(
     plan: &Plan,
     kernels: &Kernels<T>,
     tables: &Tables,
-    (x, x_channel): (&[T], usize),
+    x: (&[T], usize),
     (gy, gy_channel): (&[T], usize),
     (edge, turned, places): (&mut [T], &mut [T], &mut [T]),
-    (strip, lines): (&Strip, &[Option<usize>]),
+    (strip, reach): (&Strip, &Reach),
     (to, inputs): (*mut T, Range<usize>),
     first: bool,
 ) {
@@ -149,28 +159,16 @@ fn one<T: Dispatch>(
         apart: wide * columns,
         slopes: None,
     };
-    let spread = Spread { row: tiles, group: plan.kernel[1], apart: e_parts * plan.edge };
     // SAFETY: `Kernels` of an available level; the images have the lines, as the callers checked their shapes; the buffers have rows of
     // all tiles and a vector; the partial gradient is this slot's alone.
     unsafe {
         (folded.deal)(&deal);
         (folded.turn)(&turn);
         for chunk in plan.chunks(inputs) {
-            (folded.fold)(&fold::FoldPlanes {
-                from: x[chunk.start * x_channel..].as_ptr(),
-                channels: chunk.len(),
-                channel: x_channel,
-                lines,
-                padding: plan.padding[2],
-                planes: plan.planes(),
-                thirds: plan.thirds(),
-                tiles,
-                masks: (&plan.masks, strip.masks),
-                to: edge.as_mut_ptr(),
-                pitch: plan.edge,
-            });
+            plan.fold(kernels, x, &chunk, (strip, reach), edge);
             for e in 0..e_parts {
-                let a = (edge.as_ptr().add(e * plan.edge), spread, chunk.len() * plan.rows());
+                let (start, rows) = plan.rows_of(e, strip);
+                let a = (edge.as_ptr().add(start), rows, chunk.len() * plan.rows());
                 let b = (turned.as_ptr().add(e * wide * columns), wide);
                 let to = to.add((chunk.start * plan.rows() * e_parts + e) * wide);
                 outer(kernels, tables, a, b, columns, (to, e_parts * wide), first);

@@ -1,25 +1,20 @@
 //! Between lines of images and folded rows, for a convolution that stands alone. The last tile of a line may reach past its end: pixels there are
 //! zeros that go nowhere.
 
+use super::super::walk::mask as lanes_of;
 use super::lines::{add, collect, deal as deal_vector, fold_vector, mask};
 use super::{MOST_TILE, Scheme};
 use crate::simd::Lanes;
 
 /// For each vector of the `tiles` of a line that starts `first` pixels after a padding does, the lanes of the vectors of pixels that lie in the `width`
 /// pixels of what is folded: of the first d of each tile, of those that follow it, and of the last one.
-pub(crate) fn masks(lanes: usize, tile: usize, tiles: usize, width: usize, (padding, first): (usize, usize)) -> Vec<u32> {
-    let bits = |n: usize| if n >= 32 { u32::MAX } else { (1u32 << n) - 1 };
-    let mut masks = Vec::new();
+pub(crate) fn masks(lanes: usize, tile: usize, tiles: usize, width: usize, (padding, first): (usize, usize), to: &mut Vec<u32>) {
     for j in 0..tiles.div_ceil(lanes) {
         for shift in [first, first + 1, first + tile + 1] {
-            let (low, high) = (padding.saturating_sub(shift), (width + padding).saturating_sub(shift));
-            masks.extend((0..tile).map(|v| {
-                let clip = |at: usize| at.saturating_sub((tile * j + v) * lanes).min(lanes);
-                bits(clip(high)) & !bits(clip(low))
-            }));
+            let (low, high) = (padding.saturating_sub(shift), (width + padding).saturating_sub(shift).min(tile * tiles));
+            to.extend((0..tile).map(|v| lanes_of(lanes, tile * j + v, low, high)));
         }
     }
-    masks
 }
 
 /// Lines of channels to fold, or a part of each.
@@ -34,8 +29,8 @@ pub(crate) struct Fold<'a, T> {
     pub(crate) planes: usize,
     pub(crate) thirds: usize,
     pub(crate) tiles: usize,
-    /// Those of all thirds in turn, and where those of these tiles start in each.
-    pub(crate) masks: (&'a [u32], usize),
+    /// As [`masks`] gives them, third by third.
+    pub(crate) masks: &'a [u32],
     /// Row `((channel, plane, third), e)` gets V_e, line after line; rows are `pitch` apart, which holds a vector more than all tiles.
     pub(crate) to: *mut T,
     pub(crate) pitch: usize,
@@ -54,7 +49,7 @@ pub(crate) unsafe fn fold<L: Lanes, S: Scheme>(p: &Fold<'_, L::Elem>) {
     for c in 0..p.channels {
         let from = p.from.wrapping_add(c * p.channel);
         for (n, plane) in p.lines.chunks_exact(lines).enumerate() {
-            let masks = &p.masks.0[n % p.thirds * (p.masks.0.len() / p.thirds) + p.masks.1..];
+            let masks = &p.masks[n % p.thirds * (p.masks.len() / p.thirds)..];
             // SAFETY: lanes outside of the line are masked out, and their addresses only computed; a vector that is stored reaches past
             // its line by less than a vector, into the next line, which follows, or the row's end.
             unsafe {
