@@ -35,13 +35,13 @@ pub(crate) struct Packed<'a, T> {
 /// Where the elements of a matrix lie: `(m, k)` at `m * row + k * column`.
 #[derive(Clone, Copy)]
 pub(crate) struct Source<'a, T> {
-    pub(crate) from: &'a [T],
-    pub(crate) rows: usize,
-    pub(crate) columns: usize,
-    pub(crate) row: usize,
-    pub(crate) column: usize,
+    pub(super) from: &'a [T],
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) row: usize,
+    pub(super) column: usize,
     /// Whether the identity is added.
-    pub(crate) identity: bool,
+    pub(super) identity: bool,
 }
 
 /// What the rows of a product start with.
@@ -61,14 +61,14 @@ impl<'a, T> Source<'a, T> {
     }
 
     /// The transpose of a matrix that is stored row by row.
-    pub(crate) fn turned(from: &'a [T], rows: usize, columns: usize) -> Self {
+    pub(super) fn turned(from: &'a [T], rows: usize, columns: usize) -> Self {
         Self { from, rows, columns, row: 1, column: rows, identity: false }
     }
 }
 
 impl<'a, T> Source<'a, T> {
     /// The matrix and the identity, if it is `wanted`.
-    pub(crate) fn plus_identity(self, wanted: bool) -> Self {
+    pub(super) fn plus_identity(self, wanted: bool) -> Self {
         Self { identity: wanted, ..self }
     }
 
@@ -85,7 +85,7 @@ impl<'a, T> Source<'a, T> {
 
 impl<'a, T> Source<'a, T> {
     /// Every `step`th of its rows, from `first` on.
-    pub(crate) fn every(self, first: usize, step: usize) -> Self {
+    pub(super) fn every(self, first: usize, step: usize) -> Self {
         Self { from: &self.from[first * self.row..], rows: (self.rows - first).div_ceil(step), row: self.row * step, ..self }
     }
 }
@@ -168,7 +168,7 @@ fn copy_short<T: Element>(to: &mut [T], from: &[T]) {
 
 impl<T: Element> Packed<'_, T> {
     /// Rows of the matrix.
-    pub(crate) fn rows(&self) -> usize {
+    pub(super) fn rows(&self) -> usize {
         self.rows
     }
 
@@ -224,7 +224,7 @@ impl<T: Element> Packed<'_, T> {
 ///
 /// # Safety
 /// `from` must have as many rows of `pixels` elements, and `to` room for as many groups.
-pub(crate) unsafe fn turn<T: Element>(
+pub(super) unsafe fn turn<T: Element>(
     kernels: &Kernels<T>,
     (from, row): (*const T, usize),
     rows: usize,
