@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::memory::Scratch;
+use crate::mix::Mix;
 use crate::primitive::Primitive;
 use crate::scalar::Element;
 use crate::shape::Shape;
@@ -246,10 +247,32 @@ pub trait Backend: Clone + Send + Sync + 'static {
         false
     }
 
-    /// An offer: Householder reflections `H_i = I - 2 v_i v_i^T / |v_i|^2` of the channels of every pixel in one pass, the vectors
-    /// being the rows of `v` (m, C). `Forward` applies `H_1` first, `Inverse` applies `H_m` first. Answers whether it took the offer.
-    fn reflect(&self, dir: Direction, v: View<'_, Self>, x: &mut ViewMut<'_, Self>) -> Result<bool> {
-        let _ = (dir, v, x);
+    /// An offer: a [`Mix`] in one pass over the state, and its log-determinant, added to `logdet`, (B, 1). `Inverse` takes the inverse map. Answers
+    /// whether it took the offer.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    fn mix(&self, dir: Direction, mix: &Mix<'_, Self>, x: &mut ViewMut<'_, Self>, logdet: &mut ViewMut<'_, Self>) -> Result<bool> {
+        let _ = (dir, mix, x, logdet);
+        Ok(false)
+    }
+
+    /// An offer: the way back of [`mix`](Self::mix) in one pass over its output and the cotangent of that, which become its input and the cotangent of
+    /// the input. With the cotangent `gl` of the log-determinant, (B, 1), the gradients are added to windows of one update, in the order v (, s, b).
+    /// Answers whether it took the offer.
+    ///
+    /// # Errors
+    /// As [`mix`](Self::mix).
+    fn mix_pull(
+        &self,
+        dir: Direction,
+        mix: &Mix<'_, Self>,
+        y: &mut ViewMut<'_, Self>,
+        gy: &mut ViewMut<'_, Self>,
+        gl: View<'_, Self>,
+        gradients: &mut Update<'_, Self>,
+    ) -> Result<bool> {
+        let _ = (dir, mix, y, gy, gl, gradients);
         Ok(false)
     }
 

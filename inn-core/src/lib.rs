@@ -10,7 +10,7 @@
 //! | [`wavelet`] | orthogonal wavelet filters by name |
 //! | [`params`] | parameters, gradients, tangents and moments as one vector with readable names |
 //! | [`layer`], [`conditioner`], [`operator`] | the contracts: invertible layers, the networks inside couplings, linear operators |
-//! | [`stack`] | the convolutions inside a conditioner, as one offer to a backend |
+//! | [`stack`], [`mix`] | the convolutions inside a conditioner, the mixing of a flow step: each as one offer to a backend |
 //! | [`compose`] | tuples, chains, lanes, multiscale networks, reversal |
 //! | [`model`] | forward, inverse, backward, JVP and Hessian products of any layer, by value |
 //! | [`dual`], [`traced`], [`memory`] | backends on top of backends: tangents, traces, predictions of memory |
@@ -27,6 +27,7 @@ pub mod error;
 pub mod kernel;
 pub mod layer;
 pub mod memory;
+pub mod mix;
 pub mod model;
 mod operands;
 mod operations;
@@ -55,6 +56,7 @@ pub use error::{Error, Result};
 pub use kernel::Kernel;
 pub use layer::{Facts, Gradients, Inputs, Invertible, Setup};
 pub use memory::{Memory, gradient_memory, gradient_memory_with_operator, map_bytes, peak_bytes};
+pub use mix::Mix;
 pub use model::{Along, Call, Given, Mapped, Model, NetCall, Pulled, Tangent};
 pub use operator::LinearOperator;
 pub use params::{Init, Layout, Param, Params, Scope};

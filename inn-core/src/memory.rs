@@ -4,6 +4,7 @@ use crate::backend::{Backend, Conv, Direction, Squeeze, Write, check_zip};
 use crate::error::Result;
 use crate::kernel::Kernel;
 use crate::layer::Invertible;
+use crate::mix::Mix;
 use crate::model::{Call, Given};
 use crate::operations::describe_zip;
 use crate::operator::LinearOperator;
@@ -270,6 +271,15 @@ impl<B: Backend> Plan<B> {
         }
     }
 
+    /// Notes an offer, if it is taken.
+    fn offer(&self, primitive: Primitive) -> bool {
+        let taken = self.inner.takes(&primitive);
+        if taken {
+            self.note(primitive);
+        }
+        taken
+    }
+
     fn note_conv(&self, kind: ConvKind, conv: Conv, x: Shape, w: Shape, y: Shape) -> Result<()> {
         self.note(Primitive::Conv { kind, conv, x, w, y });
         Ok(())
@@ -340,13 +350,20 @@ impl<B: Backend> Backend for Plan<B> {
         self.inner.tile(bytes, batch)
     }
 
-    fn reflect(&self, _: Direction, v: View<'_, Self>, x: &mut ViewMut<'_, Self>) -> Result<bool> {
-        let primitive = Primitive::Reflect { count: v.shape().batch(), x: x.shape() };
-        let taken = self.inner.takes(&primitive);
-        if taken {
-            self.note(primitive);
-        }
-        Ok(taken)
+    fn mix(&self, _: Direction, mix: &Mix<'_, Self>, x: &mut ViewMut<'_, Self>, _: &mut ViewMut<'_, Self>) -> Result<bool> {
+        Ok(self.offer(mix.primitive(x.shape(), false)))
+    }
+
+    fn mix_pull(
+        &self,
+        _: Direction,
+        mix: &Mix<'_, Self>,
+        y: &mut ViewMut<'_, Self>,
+        _: &mut ViewMut<'_, Self>,
+        _: View<'_, Self>,
+        _: &mut Update<'_, Self>,
+    ) -> Result<bool> {
+        Ok(self.offer(mix.primitive(y.shape(), true)))
     }
 
     fn takes(&self, primitive: &Primitive) -> bool {

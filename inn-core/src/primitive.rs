@@ -52,8 +52,12 @@ pub enum Primitive {
         /// Shape before.
         x: Shape,
     },
-    /// A fused pass of reflections.
-    Reflect {
+    /// A fused [`Mix`](crate::mix::Mix).
+    Mix {
+        /// Whether it is the way back, with a cotangent.
+        pull: bool,
+        /// Whether it has scales and biases.
+        affine: bool,
         /// Number of reflections.
         count: usize,
         /// Shape of the state.
@@ -92,7 +96,8 @@ impl Primitive {
             Self::Conv { kind: ConvKind::Input, .. } => "conv_input".into(),
             Self::Conv { kind: ConvKind::Weight, .. } => "conv_weight".into(),
             Self::Squeeze { .. } => "squeeze".into(),
-            Self::Reflect { .. } => "reflect".into(),
+            Self::Mix { pull: true, .. } => "mix_pull".into(),
+            Self::Mix { .. } => "mix".into(),
             Self::Stack { pass: StackPass::Adjoint | StackPass::Both | StackPass::CouplePull, .. } => "stack_vjp".into(),
             Self::Stack { .. } => "stack".into(),
             Self::Alloc { .. } => "alloc".into(),
@@ -106,7 +111,7 @@ impl Primitive {
         match *self {
             Self::Zip { domain, .. } => domain,
             Self::Conv { y, .. } => y,
-            Self::Squeeze { x, .. } | Self::Reflect { x, .. } => x,
+            Self::Squeeze { x, .. } | Self::Mix { x, .. } => x,
             Self::Stack { shape, .. } => shape.x,
             Self::Alloc { len } | Self::Upload { len } | Self::Read { len } => Shape::flat(len),
         }
@@ -119,7 +124,10 @@ impl Primitive {
             Self::Conv { w, y, .. } => 2 * y.len() * w.sample_len(),
             Self::Squeeze { squeeze: Squeeze::Haar, x, .. } => 2 * x.rank() * x.len(),
             Self::Squeeze { squeeze: Squeeze::Wavelet(wavelet), x, .. } => 2 * wavelet.taps().len() * x.rank() * x.len(),
-            Self::Reflect { count, x } => 4 * count * x.len(),
+            Self::Mix { pull, affine, count, x } => {
+                let (each, both) = if pull { (12, 7) } else { (4, 2) };
+                (each * count + if affine { both } else { 0 }) * x.len()
+            }
             Self::Stack { pass, shape } => {
                 let passes = passes(pass);
                 passes * 2 * shape.weights() * shape.x.batch() * shape.x.pixels()
@@ -133,7 +141,8 @@ impl Primitive {
         match *self {
             Self::Zip { domain, traffic, .. } => domain.len() * (traffic.0 + traffic.1),
             Self::Conv { x, w, y, .. } => x.len() + w.len() + y.len(),
-            Self::Squeeze { x, .. } | Self::Reflect { x, .. } => 2 * x.len(),
+            Self::Squeeze { x, .. } | Self::Mix { pull: false, x, .. } => 2 * x.len(),
+            Self::Mix { x, .. } => 4 * x.len(),
             Self::Stack { pass, shape } => {
                 let passes = passes(pass);
                 passes * (shape.x.len() + shape.outputs * shape.x.batch() * shape.x.pixels() + shape.weights())

@@ -4,6 +4,7 @@ use crate::backend::{Backend, Conv, Direction, HostBackend, Squeeze, Write};
 use crate::error::Result;
 use crate::kernel::Kernel;
 use crate::memory::Scratch;
+use crate::mix::Mix;
 use crate::operations::describe_zip;
 use crate::primitive::{ConvKind, Primitive};
 use crate::shape::{Shape, Window};
@@ -97,6 +98,16 @@ impl<B: Backend> Traced<B> {
         Profile { rows }
     }
 
+    /// Records an offer, if it is taken.
+    fn offer(&self, primitive: Primitive, work: impl FnOnce() -> Result<bool>) -> Result<bool> {
+        let start = Instant::now();
+        let taken = work()?;
+        if taken {
+            self.log().push(Record { primitive, time: start.elapsed() });
+        }
+        Ok(taken)
+    }
+
     fn record<R>(&self, primitive: Primitive, work: impl FnOnce() -> Result<R>) -> Result<R> {
         let start = Instant::now();
         let result = work()?;
@@ -157,6 +168,15 @@ fn inner_update<'a, B: Backend>(u: &'a mut Update<'_, Traced<B>>) -> Update<'a, 
 
 fn inner_updates<'a, B: Backend>(updates: &'a mut [Update<'_, Traced<B>>]) -> Vec<Update<'a, B>> {
     updates.iter_mut().map(inner_update).collect()
+}
+
+/// The same mix on the inner backend.
+fn inner_mix<'a, B: Backend>(mix: &Mix<'a, Traced<B>>) -> Result<Mix<'a, B>> {
+    let affine = match &mix.affine {
+        Some([scale, bias]) => Some([inner_view(scale)?, inner_view(bias)?]),
+        None => None,
+    };
+    Ok(Mix { affine, vectors: inner_view(&mix.vectors)? })
 }
 
 /// The same stack on the inner backend.
@@ -254,14 +274,24 @@ impl<B: Backend> Backend for Traced<B> {
         self.inner.takes(primitive)
     }
 
-    fn reflect(&self, dir: Direction, v: View<'_, Self>, x: &mut ViewMut<'_, Self>) -> Result<bool> {
-        let primitive = Primitive::Reflect { count: v.shape().batch(), x: x.shape() };
-        let start = Instant::now();
-        let taken = self.inner.reflect(dir, inner_view(&v)?, &mut inner_mut(x)?)?;
-        if taken {
-            self.log().push(Record { primitive, time: start.elapsed() });
-        }
-        Ok(taken)
+    fn mix(&self, dir: Direction, mix: &Mix<'_, Self>, x: &mut ViewMut<'_, Self>, logdet: &mut ViewMut<'_, Self>) -> Result<bool> {
+        let primitive = mix.primitive(x.shape(), false);
+        let mix = inner_mix(mix)?;
+        self.offer(primitive, || self.inner.mix(dir, &mix, &mut inner_mut(x)?, &mut inner_mut(logdet)?))
+    }
+
+    fn mix_pull(
+        &self,
+        dir: Direction,
+        mix: &Mix<'_, Self>,
+        y: &mut ViewMut<'_, Self>,
+        gy: &mut ViewMut<'_, Self>,
+        gl: View<'_, Self>,
+        gradients: &mut Update<'_, Self>,
+    ) -> Result<bool> {
+        let primitive = mix.primitive(y.shape(), true);
+        let (mix, gl) = (inner_mix(mix)?, inner_view(&gl)?);
+        self.offer(primitive, || self.inner.mix_pull(dir, &mix, &mut inner_mut(y)?, &mut inner_mut(gy)?, gl, &mut inner_update(gradients)))
     }
 
     fn kept(&self, stack: &StackShape) -> usize {

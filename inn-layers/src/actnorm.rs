@@ -27,8 +27,8 @@ use inn_core::{
 /// (divisor count - 1) on the batch it is shown; a channel whose standard deviation is below 10⁻⁶ is scaled as if it were 10⁻⁶.
 #[derive(Clone, Debug)]
 pub struct ActNorm {
-    scale: Param,
-    bias: Param,
+    pub(crate) scale: Param,
+    pub(crate) bias: Param,
     channels: usize,
 }
 

@@ -1,10 +1,12 @@
 //! The steps of Glow.
 
-use crate::actnorm::ActNorm;
 use crate::conditioner::{Net, NetConfig, Ports};
 use crate::coupling::{Affine, Coupling};
 use crate::householder::Householder;
-use inn_core::{Error, Result, Scope};
+use crate::mixing::Mixing;
+use inn_core::{
+    Backend, Direction, Error, Facts, Gradients, Inputs, Invertible, Result, Scope, Setup, Shape, View, ViewMut, Visitor,
+};
 use inn_ops::ScaleMap;
 
 /// Orthogonal mixing and an affine coupling (Kingma & Dhariwal 2018, with the mixing of Putzky & Welling 2019).
@@ -15,8 +17,54 @@ use inn_ops::ScaleMap;
 /// x1 has [`half`](inn_ops::split::half) of the channels.
 pub type GlowCoupling = (Householder, Coupling<Net, Affine>);
 
-/// Activation normalization and a [`GlowCoupling`]: one flow step.
-pub type GlowStep = (ActNorm, Householder, Coupling<Net, Affine>);
+/// Activation normalization, mixing and an affine coupling as in [`GlowCoupling`]: one flow step.
+#[derive(Debug)]
+pub struct GlowStep {
+    mixing: Mixing,
+    coupling: Coupling<Net, Affine>,
+}
+
+impl GlowStep {
+    /// The two parts in their order.
+    fn parts(&self) -> (&Mixing, &Coupling<Net, Affine>) {
+        (&self.mixing, &self.coupling)
+    }
+}
+
+impl Invertible for GlowStep {
+    fn check(&self, dir: Direction, facts: Facts<'_>, input: Shape) -> Result<Shape> {
+        self.parts().check(dir, facts, input)
+    }
+    fn map<B: Backend>(&self, dir: Direction, at: &Inputs<'_, B>, x: &mut ViewMut<'_, B>, logdet: &mut ViewMut<'_, B>) -> Result<()> {
+        self.parts().map(dir, at, x, logdet)
+    }
+    fn pull<B: Backend>(
+        &self,
+        dir: Direction,
+        at: &Inputs<'_, B>,
+        y: &mut ViewMut<'_, B>,
+        gy: &mut ViewMut<'_, B>,
+        gl: View<'_, B>,
+        grads: &mut Gradients<'_, B>,
+    ) -> Result<()> {
+        self.parts().pull(dir, at, y, gy, gl, grads)
+    }
+    fn initialize<B: Backend>(&self, dir: Direction, at: &mut Setup<'_, B>, x: &mut ViewMut<'_, B>) -> Result<()> {
+        self.parts().initialize(dir, at, x)
+    }
+    /// Normalization, mixing and coupling are seen as three layers.
+    fn walk<B: Backend, V: Visitor<B>>(
+        &self,
+        path: &str,
+        dir: Direction,
+        at: &Inputs<'_, B>,
+        x: &mut ViewMut<'_, B>,
+        visitor: &mut V,
+    ) -> Result<()> {
+        let (actnorm, reflections) = self.mixing.layers();
+        (actnorm, reflections, &self.coupling).walk(path, dir, at, x, visitor)
+    }
+}
 
 /// Settings of a flow step.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -30,6 +78,12 @@ pub struct StepConfig {
     pub reflections: Option<usize>,
 }
 
+impl StepConfig {
+    fn reflections(&self) -> usize {
+        self.reflections.unwrap_or(3)
+    }
+}
+
 /// Builds a coupling with its mixing, `mix` and `coupling`, for `channels` channels; a condition makes it conditional.
 ///
 /// # Errors
@@ -41,15 +95,29 @@ pub fn glow_coupling(
     condition: Option<(usize, usize)>,
     config: &StepConfig,
 ) -> Result<GlowCoupling> {
+    expect_two(channels)?;
+    let mix = Householder::new(&mut scope.sub("mix"), channels, config.reflections())?;
+    Ok((mix, affine_coupling(scope, channels, rank, condition, config)?))
+}
+
+fn expect_two(channels: usize) -> Result<()> {
     if channels < 2 {
         return Err(Error::config("channels", format!("a coupling needs at least 2, got {channels}; squeeze first")));
     }
+    Ok(())
+}
+
+fn affine_coupling(
+    scope: &mut Scope<'_>,
+    channels: usize,
+    rank: usize,
+    condition: Option<(usize, usize)>,
+    config: &StepConfig,
+) -> Result<Coupling<Net, Affine>> {
     let first = inn_ops::split::half(channels);
-    let mix = Householder::new(&mut scope.sub("mix"), channels, config.reflections.unwrap_or(3))?;
     let ports = Ports { inputs: channels - first, outputs: 2 * first, rank, condition };
     let conditioner = config.net.build(&mut scope.sub("coupling"), ports)?;
-    let coupling = Coupling { conditioner, transform: Affine { scale: config.scale }, kept: first..channels, moved: 0..first };
-    Ok((mix, coupling))
+    Ok(Coupling { conditioner, transform: Affine { scale: config.scale }, kept: first..channels, moved: 0..first })
 }
 
 /// Builds a flow step, `actnorm`, `mix` and `coupling`.
@@ -63,7 +131,7 @@ pub fn glow_step(
     condition: Option<(usize, usize)>,
     config: &StepConfig,
 ) -> Result<GlowStep> {
-    let actnorm = ActNorm::new(&mut scope.sub("actnorm"), channels)?;
-    let (mix, coupling) = glow_coupling(scope, channels, rank, condition, config)?;
-    Ok((actnorm, mix, coupling))
+    expect_two(channels)?;
+    let mixing = Mixing::new(scope, channels, config.reflections())?;
+    Ok(GlowStep { mixing, coupling: affine_coupling(scope, channels, rank, condition, config)? })
 }

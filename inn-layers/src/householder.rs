@@ -2,7 +2,7 @@
 
 use inn_core::kernel::{UNIFORMS, blas};
 use inn_core::{
-    Backend, Conv, Direction, Error, Facts, Gradients, Init, Inputs, Invertible, Kernel, Param, Result, Scalar, Scope, Shape, Tensor, View,
+    Backend, Conv, Direction, Error, Facts, Gradients, Init, Inputs, Invertible, Kernel, Mix, Param, Result, Scalar, Scope, Shape, Tensor, View,
     ViewMut, Write,
 };
 
@@ -24,6 +24,13 @@ use inn_core::{
 /// So the state is passed once for G and twice to be reflected, and the rest are products with vectors of length C. v_iᵀ gv_i = 0, since the
 /// length of v_i does not matter. The inverse map has the opposite gradient at the same (x, a), and ga is reflected as the state is.
 ///
+/// A backend that takes the [`Mix`] up needs no G. With q_i = H_i g_i the cotangent of u_i, the first and the last term of the bracket are H_i α_i =
+/// Σ q_i u_iᵀ v_i, and g_iᵀ v_i = -q_iᵀ v_i, so that on either side of the reflection, with y_i = H_i u_i,
+/// ```text
+/// gv_i = -(2/n) Σ [q_i (u_iᵀ v_i) - u_i (q_iᵀ v_i)] = -(2/n) Σ [y_i (g_iᵀ v_i) - g_i (y_iᵀ v_i)],
+/// ```
+/// the products being those that reflecting state and cotangent takes anyway.
+///
 /// | symbol | variable | shape |
 /// |---|---|---|
 /// | v_1 .. v_m | `vectors` | (m, C) |
@@ -31,7 +38,7 @@ use inn_core::{
 /// | α, β | `alpha`, `beta` | (m, C) |
 #[derive(Clone, Debug)]
 pub struct Householder {
-    vectors: Param,
+    pub(crate) vectors: Param,
     count: usize,
     channels: usize,
 }
@@ -92,8 +99,12 @@ impl Invertible for Householder {
         Ok(input)
     }
 
-    fn map<B: Backend>(&self, dir: Direction, at: &Inputs<'_, B>, x: &mut ViewMut<'_, B>, _: &mut ViewMut<'_, B>) -> Result<()> {
-        reflect(at.backend(), dir, at.param(self.vectors)?, x)
+    fn map<B: Backend>(&self, dir: Direction, at: &Inputs<'_, B>, x: &mut ViewMut<'_, B>, logdet: &mut ViewMut<'_, B>) -> Result<()> {
+        let (backend, vectors) = (at.backend(), at.param(self.vectors)?);
+        if backend.mix(dir, &Mix { affine: None, vectors }, x, logdet)? {
+            return Ok(());
+        }
+        reflect(backend, dir, vectors, x)
     }
 
     fn pull<B: Backend>(
@@ -102,11 +113,15 @@ impl Invertible for Householder {
         at: &Inputs<'_, B>,
         y: &mut ViewMut<'_, B>,
         gy: &mut ViewMut<'_, B>,
-        _: View<'_, B>,
+        gl: View<'_, B>,
         grads: &mut Gradients<'_, B>,
     ) -> Result<()> {
         let backend = at.backend();
         let v = at.param(self.vectors)?;
+        let mix = Mix { affine: None, vectors: v };
+        if backend.mix_pull(dir, &mix, y, gy, gl, &mut grads.theta.update(&[self.vectors])?)? {
+            return Ok(());
+        }
         let mut g = Tensor::scratch(backend, Shape::rows(self.channels, self.channels))?;
         // G belongs to x and to the cotangent of y, whichever of them is there first.
         match dir {
@@ -148,7 +163,7 @@ fn row_products<B: Backend>(backend: &B, a: View<'_, B>, b: View<'_, B>) -> Resu
 
 /// Applies the reflections of the rows of `v` to the channels of `x`: `Forward` the first row first, `Inverse` the last.
 fn reflect<B: Backend>(backend: &B, dir: Direction, v: View<'_, B>, x: &mut ViewMut<'_, B>) -> Result<()> {
-    if x.shape().is_empty() || backend.reflect(dir, v, x)? {
+    if x.shape().is_empty() {
         return Ok(());
     }
     let norms = row_products(backend, v, v)?;

@@ -9,6 +9,7 @@
 //! | [`AffineLayer`] | y = s ⊙ x + b per value | Σ ln\|s\| |
 //! | [`Conv1x1`] | y = W x per pixel: W = P L U, Cayley or exponential of a skew matrix, free | N ln\|det W\| |
 //! | [`Householder`] | y = H_m ... H_1 x per pixel | 0 |
+//! | [`Mixing`] | y = H_m ... H_1 (s ⊙ x + b) per pixel | N Σ ln\|s\| |
 //! | [`Coupling`] with [`Affine`](coupling::Affine) | y = \[x1; exp ψ(u) ⊙ x2 + t\], (u, t) = N(x1) | Σ ψ(u) |
 //! | [`Coupling`] with [`Additive`](coupling::Additive) | y = \[x1; x2 + N(x1)\] | 0 |
 //! | [`GlowCoupling`](glow::GlowCoupling), [`GlowStep`] | mixing and affine coupling, with ActNorm | sum |
@@ -38,6 +39,7 @@ pub mod hyperbolic;
 pub mod instances;
 pub mod lanes;
 pub mod learnable_squeeze;
+pub mod mixing;
 pub mod permute;
 
 pub use actnorm::ActNorm;
@@ -47,6 +49,7 @@ pub use coupling::Coupling;
 pub use glow::{GlowStep, StepConfig};
 pub use householder::Householder;
 pub use learnable_squeeze::LearnableSqueeze;
+pub use mixing::Mixing;
 
 /// Keeps the example of the README true.
 #[cfg(doctest)]

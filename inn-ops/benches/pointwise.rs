@@ -56,7 +56,31 @@ fn permutations(c: &mut Criterion) {
         });
     }
     let vectors = tensor(&cpu, Shape::rows(3, 16));
-    group.bench_function("3 reflections", |b| b.iter(|| cpu.reflect(Direction::Forward, vectors.view(), &mut x.view_mut()).unwrap()));
+    let (vectors, rows) = (tensor(&cpu, Shape::rows(3, 16)), tensor(&cpu, Shape::rows(5, 16)));
+    let row = |i| View::new(rows.buffer(), Window::contiguous(Shape::per_channel(16), i * 16)).unwrap();
+    let mut logdet = Tensor::zeros(&cpu, Shape::per_sample(shape.batch())).unwrap();
+    for (name, affine) in [("3 reflections", None), ("scale, bias, 3 reflections", Some([row(0), row(1)]))] {
+        let mix = Mix { affine, vectors: vectors.view() };
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                cpu.mix(Direction::Forward, &mix, &mut x.view_mut(), &mut logdet.view_mut()).unwrap();
+                cpu.mix(Direction::Inverse, &mix, &mut x.view_mut(), &mut logdet.view_mut()).unwrap();
+            });
+        });
+        let (mut gx, gl) = (tensor(&cpu, shape), tensor(&cpu, Shape::per_sample(shape.batch())));
+        let mut gradients = Tensor::zeros(&cpu, Shape::rows(5, 16)).unwrap();
+        let window = |i, rows| Window::contiguous(Shape::rows(rows, 16), i * 16);
+        let windows = [window(0, 3), window(3, 1), window(4, 1)];
+        group.bench_function(format!("{name}: way back, both ways"), |b| {
+            b.iter(|| {
+                for dir in [Direction::Forward, Direction::Inverse] {
+                    let windows = if mix.affine.is_some() { &windows[..] } else { &windows[..1] };
+                    let mut to = Update::new(gradients.buffer_mut(), Access::ReadWrite, windows);
+                    cpu.mix_pull(dir, &mix, &mut x.view_mut(), &mut gx.view_mut(), gl.view(), &mut to).unwrap();
+                }
+            });
+        });
+    }
     group.finish();
 }
 

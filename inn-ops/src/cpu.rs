@@ -2,13 +2,13 @@
 
 use crate::buffer::{CpuBuffer, Footprint, Pool};
 use crate::conv::{self, ConvElement, ConvError, Geometry, Op, Planes, PlanesMut};
-use crate::{pool, reflect, squeeze, stack, zip};
+use crate::{mix, pool, squeeze, stack, zip};
 use inn_core::error::expect_shape;
 use inn_core::memory::Scratch;
 use inn_core::primitive::{ConvKind, Primitive};
 use inn_core::stack::{Pointwise, Stack, StackShape};
 use inn_core::view::{Update, View, ViewMut};
-use inn_core::{Backend, Conv, Direction, Element, Error, HostBackend, Kernel, Result, Shape, Squeeze, Window, Write};
+use inn_core::{Backend, Conv, Direction, Element, Error, HostBackend, Kernel, Mix, Result, Shape, Squeeze, Window, Write};
 use std::sync::Arc;
 
 /// The element types of the CPU backend: `f32` and `f64`.
@@ -208,7 +208,7 @@ impl<T: CpuElement> Backend for Cpu<T> {
 
     fn takes(&self, primitive: &Primitive) -> bool {
         match primitive {
-            Primitive::Reflect { .. } => true,
+            Primitive::Mix { .. } => true,
             Primitive::Stack { pass, shape } => stack::takes::<T>(*pass, shape),
             _ => false,
         }
@@ -277,10 +277,20 @@ impl<T: CpuElement> Backend for Cpu<T> {
         stack::couple_pull(self, stack, kernel, &gl, (state, cotangent), gx, weights)
     }
 
-    fn reflect(&self, dir: Direction, v: View<'_, Self>, x: &mut ViewMut<'_, Self>) -> Result<bool> {
-        let window = x.window();
-        reflect::reflect(dir, v.buffer().as_slice(), v.window(), x.buffer_mut().as_mut_slice(), window)?;
-        Ok(true)
+    fn mix(&self, dir: Direction, mix: &Mix<'_, Self>, x: &mut ViewMut<'_, Self>, logdet: &mut ViewMut<'_, Self>) -> Result<bool> {
+        mix::map(dir, mix, x, logdet).map(|()| true)
+    }
+
+    fn mix_pull(
+        &self,
+        dir: Direction,
+        mix: &Mix<'_, Self>,
+        y: &mut ViewMut<'_, Self>,
+        gy: &mut ViewMut<'_, Self>,
+        gl: View<'_, Self>,
+        gradients: &mut Update<'_, Self>,
+    ) -> Result<bool> {
+        mix::pull(dir, mix, y, gy, &gl, gradients).map(|()| true)
     }
 
     fn scratch(&self, primitive: &Primitive) -> Scratch {
@@ -299,6 +309,7 @@ impl<T: CpuElement> Backend for Cpu<T> {
                 Scratch { buffer: 0, caller: shared, each, threads: if alone { 1 } else { threads } }
             }
             Primitive::Stack { pass, ref shape } => stack::scratch::<T>(pass, shape, threads),
+            Primitive::Mix { pull, affine, count, x } => mix::scratch::<T>(pull, affine, count, x, threads),
             Primitive::Squeeze { squeeze, dir, x } => {
                 Scratch { buffer: 0, caller: 0, each: squeeze::scratch_bytes(squeeze, dir, x, size_of::<T>()), threads: 1 }
             }

@@ -23,6 +23,8 @@ pub trait Vector: Scalar {
     unsafe fn store(self, to: *mut Self::Elem);
     /// One number in all lanes.
     fn splat(value: Self::Elem) -> Self;
+    /// `self * a + b`, rounded once where there is an instruction for it.
+    fn mul_add(self, a: Self, b: Self) -> Self;
 }
 
 /// The most lanes of any vector.
@@ -58,6 +60,10 @@ macro_rules! single {
             #[inline(always)]
             fn splat(value: $t) -> Self {
                 value
+            }
+            #[inline(always)]
+            fn mul_add(self, a: Self, b: Self) -> Self {
+                self * a + b
             }
         }
     };

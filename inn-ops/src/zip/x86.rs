@@ -11,7 +11,7 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 
 /// Arithmetic of a register: each operator is one instruction.
 macro_rules! arithmetic {
-    ($name:ident, $reg:ty, $elem:ty, $n:literal, $load:ident, $store:ident, $splat:ident, $xor:expr, $($op:ident $method:ident $ins:ident),+) => {
+    ($name:ident, $reg:ty, $elem:ty, $n:literal, $load:ident, $store:ident, $splat:ident, $fma:ident, $xor:expr, $($op:ident $method:ident $ins:ident),+) => {
         #[derive(Clone, Copy)]
         pub(super) struct $name($reg);
 
@@ -32,6 +32,11 @@ macro_rules! arithmetic {
             fn splat(value: $elem) -> Self {
                 // SAFETY: see the module.
                 Self(unsafe { $splat(value) })
+            }
+            #[inline(always)]
+            fn mul_add(self, a: Self, b: Self) -> Self {
+                // SAFETY: see the module.
+                Self(unsafe { $fma(self.0, a.0, b.0) })
             }
         }
 
@@ -56,13 +61,13 @@ macro_rules! arithmetic {
     };
 }
 
-arithmetic!(F32x16, __m512, f32, 16, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_xor_ps,
+arithmetic!(F32x16, __m512, f32, 16, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_xor_ps,
     Add add _mm512_add_ps, Sub sub _mm512_sub_ps, Mul mul _mm512_mul_ps, Div div _mm512_div_ps);
-arithmetic!(F32x8, __m256, f32, 8, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_xor_ps,
+arithmetic!(F32x8, __m256, f32, 8, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_xor_ps,
     Add add _mm256_add_ps, Sub sub _mm256_sub_ps, Mul mul _mm256_mul_ps, Div div _mm256_div_ps);
-arithmetic!(F64x8, __m512d, f64, 8, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_set1_pd, _mm512_xor_pd,
+arithmetic!(F64x8, __m512d, f64, 8, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_set1_pd, _mm512_fmadd_pd, _mm512_xor_pd,
     Add add _mm512_add_pd, Sub sub _mm512_sub_pd, Mul mul _mm512_mul_pd, Div div _mm512_div_pd);
-arithmetic!(F64x4, __m256d, f64, 4, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_set1_pd, _mm256_xor_pd,
+arithmetic!(F64x4, __m256d, f64, 4, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_set1_pd, _mm256_fmadd_pd, _mm256_xor_pd,
     Add add _mm256_add_pd, Sub sub _mm256_sub_pd, Mul mul _mm256_mul_pd, Div div _mm256_div_pd);
 
 /// What is not an operator: constants, selection, root, and for `f32` the functions of [`elementary`].
