@@ -24,8 +24,8 @@ pub(crate) struct Kernels<T: 'static> {
     pub(crate) fold_cost: usize,
     /// `panel[m - 1]` computes panels of `m` rows.
     pub(crate) panel: &'static [unsafe fn(&Panel<'_, T>)],
-    /// `product[m - 1]` computes `m` rows of a matrix product.
-    pub(crate) product: &'static [ProductFn<T>],
+    /// `product[m - 1].0` computes `m` rows of a matrix product, best of as many vectors as the number beside it says.
+    pub(crate) product: &'static [(ProductFn<T>, usize)],
     /// `outer[m - 1].0` computes `m` rows of sums of outer products, best of
     /// as many vectors as the number beside it says.
     pub(crate) outer: &'static [(OuterFn<T>, usize)],
@@ -176,7 +176,7 @@ macro_rules! table {
                 planes_bytes: $planes,
                 fold_cost: $fold,
                 panel: &[$(panel::<$mr, $nv>),*],
-                product: &[$(product::<$mr, $nv>),*],
+                product: &[$((product::<$mr, $nv>, $nv)),*],
                 outer: &[$((outer::<$or, $ov>, $ov)),*],
                 planes,
                 vectors,

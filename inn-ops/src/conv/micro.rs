@@ -276,9 +276,12 @@ unsafe fn product_tile<L: Lanes, const MR: usize, const NV: usize>(p: &Product<L
                 sum.add(L::load(place)).store(place);
             }
         }
-        for m in 0..MR {
-            for j in 0..NV {
-                acc[m][j].store(to.add(m * p.to_row + j * L::N));
+        // What goes to the place of the results takes theirs.
+        if !matches!(p.finish, Finish::Apply { to, row, .. } if std::ptr::eq(to, p.to) && row == p.to_row) {
+            for m in 0..MR {
+                for j in 0..NV {
+                    acc[m][j].store(to.add(m * p.to_row + j * L::N));
+                }
             }
         }
         if let Finish::Apply { slopes, to, row } = p.finish {

@@ -105,8 +105,8 @@ impl<T: CpuElement> Work<'_, T> {
         let first = self.stage.as_mut_ptr();
         let staged = |i: usize| Lane { first: first.wrapping_add(i * size), step: 1, channel: W * V::N };
         let copy = |from: Lane<T>, to: Lane<T>, pixels: usize| {
-            for p in 0..pixels {
-                for c in 0..channels {
+            for c in 0..channels {
+                for p in 0..pixels {
                     // SAFETY: the caller's promise; the stage has a tile for either.
                     unsafe { *to.first.add(c * to.channel + p * to.step) = *from.first.add(c * from.channel + p * from.step) };
                 }

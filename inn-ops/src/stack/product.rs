@@ -12,6 +12,9 @@ use std::sync::Mutex;
 /// Bytes of a row that a tile of the product covers: with a typical number of rows, what a tile reads stays in the first-level cache.
 const TILE_BYTES: usize = 192;
 
+/// Bytes of an array that stays in the first-level cache beside what is made of it.
+const FEW_BYTES: usize = 4 << 10;
+
 /// How products are cut.
 pub(crate) struct Tables {
     /// Vectors of a tile.
@@ -189,13 +192,16 @@ impl<T: Element> Packed<'_, T> {
         finish: Finish<T>,
     ) {
         let blocks = self.rows.div_ceil(kernels.product.len());
-        // A tile of `b` stays in the cache while all of A passes; few rows are better served by long tiles.
-        let tile = if self.rows > kernels.product.len() { tables.tile } else { vectors };
         let lanes = kernels.lanes;
+        // A tile of `b` stays in the cache while all of A passes; few rows, and few columns, are better served by long tiles.
+        let few = self.rows <= kernels.product.len() || self.columns * vectors * lanes * size_of::<T>() <= FEW_BYTES;
+        let tile = if few { vectors } else { tables.tile };
         let tiles = vectors.div_ceil(tile.max(1));
-        // Of almost equal size: a single vector would wait for its own sums.
-        for columns in splits(vectors, tiles) {
-            let v = columns.start;
+        // Of almost equal size, in whole steps of the kernel if a tile has several: a single vector would wait for its own sums.
+        let step = Some(kernels.product[self.rows.div_ceil(blocks.max(1)).max(1) - 1].1).filter(|&step| step < tile).unwrap_or(1);
+        for columns in splits(vectors.div_ceil(step), tiles) {
+            let v = columns.start * step;
+            let columns = v..(columns.end * step).min(vectors);
             for range in splits(self.rows, blocks) {
                 // SAFETY: the caller's promise; the block lies within A.
                 unsafe {
@@ -212,7 +218,7 @@ impl<T: Element> Packed<'_, T> {
                         accumulate: matches!(start, Start::Output),
                         finish: finish.from(range.start, v * lanes),
                     };
-                    (kernels.product[range.len() - 1])(&product);
+                    (kernels.product[range.len() - 1].0)(&product);
                 }
             }
         }
