@@ -4,9 +4,7 @@ use crate::conditioner::{Net, NetConfig, Ports};
 use crate::coupling::{Affine, Coupling};
 use crate::householder::Householder;
 use crate::mixing::Mixing;
-use inn_core::{
-    Backend, Direction, Error, Facts, Gradients, Inputs, Invertible, Result, Scope, Setup, Shape, View, ViewMut, Visitor,
-};
+use inn_core::{Backend, Direction, Error, Facts, Gradients, Inputs, Invertible, Result, Scope, Setup, Shape, View, ViewMut, Visitor};
 use inn_ops::ScaleMap;
 
 /// Orthogonal mixing and an affine coupling (Kingma & Dhariwal 2018, with the mixing of Putzky & Welling 2019).

@@ -2,8 +2,8 @@
 
 use inn_core::kernel::{UNIFORMS, blas};
 use inn_core::{
-    Backend, Conv, Direction, Error, Facts, Gradients, Init, Inputs, Invertible, Kernel, Mix, Param, Result, Scalar, Scope, Shape, Tensor, View,
-    ViewMut, Write,
+    Backend, Conv, Direction, Error, Facts, Gradients, Init, Inputs, Invertible, Kernel, Mix, Param, Result, Scalar, Scope, Shape, Tensor,
+    View, ViewMut, Write,
 };
 
 /// A 1x1 convolution whose matrix is a product of Householder reflections (Putzky & Welling 2019, arXiv:1911.10914).

@@ -1,9 +1,7 @@
 //! Activation normalization and mixing of channels as one affine map.
 
 use crate::{ActNorm, Householder};
-use inn_core::{
-    Backend, Direction, Facts, Gradients, Inputs, Invertible, Mix, Result, Scope, Setup, Shape, View, ViewMut, Visitor,
-};
+use inn_core::{Backend, Direction, Facts, Gradients, Inputs, Invertible, Mix, Result, Scope, Setup, Shape, View, ViewMut, Visitor};
 
 /// [`ActNorm`], then [`Householder`], in one pass over the state where the backend takes it up ([`Backend::mix`]):
 ///

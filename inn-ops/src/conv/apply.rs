@@ -2,7 +2,7 @@
 
 use super::copy::Source;
 use super::geometry::Geometry;
-use super::index::{Index, Taps, index_bytes, with_index};
+use super::index::{Index, Lists, Taps, index_bytes, with_index};
 use super::kernels::{Dispatch, Kernels};
 use super::micro::Panel;
 use super::outer::Turn;
@@ -20,6 +20,8 @@ const PRIVATE: usize = 1 << 20;
 const BLOCK: usize = 64 << 10;
 /// Multiply-adds up to which a call stays on its thread: about 20 us.
 pub(super) const SMALL: usize = 1 << 21;
+/// Phases whose lists are kept for all blocks of rows at most.
+const LISTED: usize = 27;
 /// Positions of a box at least, so that starting it, its halo and the ends of
 /// its run cost little.
 const LEAST: usize = 384;
@@ -174,6 +176,15 @@ impl<'a> Apply<'a> {
                 loop {
                     let channels = c0..(c0 + self.chunk).min(self.channels);
                     fill(&self.plan, &piece, kernels, io.source, channels.clone(), planes, index);
+                    let listed = self.listed();
+                    index.phases.resize_with(listed.max(1).max(index.phases.len()), Lists::default);
+                    let mut number = 0;
+                    self.each_phase(|taps, _| {
+                        if number < listed {
+                            self.list(&piece, &taps, channels.len(), kernels.lanes, io, index, number);
+                        }
+                        number += 1;
+                    });
                     // Blocks whose weights are there at the same time.
                     let step = if self.private == 0 { self.blocks } else { 1 };
                     for first in blocks.clone().step_by(step) {
@@ -185,9 +196,15 @@ impl<'a> Apply<'a> {
                             self.pack_block(kernels, io.w, &packed, first, own, index);
                             (packed, own)
                         };
+                        let mut number = 0;
                         self.each_phase(|taps, before| {
+                            if listed == 0 {
+                                self.list(&piece, &taps, channels.len(), kernels.lanes, io, index, 0);
+                            }
+                            let lists = &index.phases[if listed == 0 { 0 } else { number }];
                             let (channels, blocks) = (channels.clone(), group.clone());
-                            self.phase(&piece, taps, before, channels, blocks, kernels, io, &packed, weights, planes, index);
+                            self.phase(&piece, taps.count(), before, channels, blocks, kernels, io, &packed, weights, planes, lists);
+                            number += 1;
                         });
                     }
                     c0 = channels.end;
@@ -199,11 +216,29 @@ impl<'a> Apply<'a> {
         });
     }
 
-    /// Computes one phase of the target, in a box, from some channels.
+    /// Phases whose lists are kept; none if there are too many.
+    fn listed(&self) -> usize {
+        let phases = self.phases.iter().product();
+        if phases <= LISTED { phases } else { 0 }
+    }
+
+    /// Lists what a phase of the target reads and writes in a box.
+    fn list<T>(&self, piece: &Piece, taps: &Taps<'_>, channels: usize, lanes: usize, io: &Io<'_, T>, index: &mut Index, number: usize) {
+        let mut lists = std::mem::take(&mut index.phases[number]);
+        std::mem::swap(&mut index.ops, &mut lists.ops);
+        std::mem::swap(&mut index.first, &mut lists.first);
+        index.targets(&self.plan.axes, piece, taps.phase, io.target_sample, lanes);
+        std::mem::swap(&mut index.ops, &mut lists.ops);
+        std::mem::swap(&mut index.first, &mut lists.first);
+        taps.offsets(&self.plan.axes, &piece.layout, channels, 1, &mut lists.off);
+        index.phases[number] = lists;
+    }
+
+    /// Computes one phase of the target, of `count` taps, in a box, from some channels.
     fn phase<T: Dispatch>(
         &self,
         piece: &Piece,
-        taps: Taps<'_>,
+        count: usize,
         before: usize,
         channels: Range<usize>,
         blocks: Range<usize>,
@@ -212,30 +247,23 @@ impl<'a> Apply<'a> {
         packed: &Packed,
         weights: Shared<T>,
         planes: &[T],
-        index: &mut Index,
+        lists: &Lists,
     ) {
         let accumulate = io.accumulate || channels.start > 0;
-        let count = taps.count();
-        if count == 0 || accumulate && channels.is_empty() {
+        if lists.ops.is_empty() || count == 0 || accumulate && channels.is_empty() {
             return;
         }
-        let plan = &self.plan;
-        index.targets(&plan.axes, piece, taps.phase, io.target_sample, kernels.lanes);
-        if index.ops.is_empty() {
-            return;
-        }
-        let layout = &piece.layout;
-        taps.offsets(&plan.axes, layout, channels.len(), 1, &mut index.off);
+        let (plan, layout) = (&self.plan, &piece.layout);
         for block in blocks {
             let rows = split(self.rows, self.blocks, block);
             let a = packed.at(before, count, rows.start) + (channels.start - packed.channels.start) * rows.len() * count;
             let panel = Panel {
                 a: weights.get().wrapping_add(a),
                 b: planes.as_ptr(),
-                off: &index.off,
+                off: &lists.off,
                 vectors: layout.positions.div_ceil(kernels.lanes),
-                ops: &index.ops,
-                first: &index.first,
+                ops: &lists.ops,
+                first: &lists.first,
                 step: plan.axes[2].target_step,
                 to: io.target.get().wrapping_add(piece.sample * io.target_sample + rows.start * io.target_channel),
                 row: io.target_channel,
@@ -353,7 +381,7 @@ pub(super) fn scratch<T: Dispatch>(g: &Geometry, adjoint: bool, kernels: &Kernel
     let bytes = size_of::<T>();
     let shared = apply.shared() * bytes + 64;
     let planes = (apply.plane_elements() + apply.private) * bytes + 128;
-    let index = index_bytes(apply.plan.lines, apply.plan.plane_len, kernels.lanes, apply.chunk * g.taps());
+    let index = index_bytes(apply.plan.lines, apply.plan.plane_len, kernels.lanes, apply.chunk * g.taps(), apply.listed().max(1));
     let turned = if apply.phases == [1; 3] { 0 } else { g.taps() * (kernels.panel.len() * bytes + 4 * size_of::<usize>()) + 64 };
     Scratch { shared, each: planes + index + turned, alone: apply.small }
 }

@@ -249,5 +249,5 @@ pub(super) fn product<'a, T: Dispatch>(
 pub(super) fn scratch((m, n, k): (usize, usize, usize), lanes: usize, bytes: usize) -> Scratch {
     let product = if turned((m, n, k), lanes) { Product::new(n, m, k) } else { Product::new(m, n, k) };
     let packed = (product.a_elements() + product.b_elements()) * bytes + 128;
-    Scratch { shared: 0, each: packed + index_bytes(1, COLUMNS, lanes, INNER), alone: product.small() }
+    Scratch { shared: 0, each: packed + index_bytes(1, COLUMNS, lanes, INNER, 0), alone: product.small() }
 }

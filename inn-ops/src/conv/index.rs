@@ -7,9 +7,19 @@ use super::outer::Run;
 use super::plan::{Axis, Layout, Piece};
 use std::cell::RefCell;
 
+/// What a [`Panel`](super::micro::Panel) of a phase of the target reads and writes.
+#[derive(Default)]
+pub(crate) struct Lists {
+    pub(crate) off: Vec<usize>,
+    pub(crate) ops: Vec<StoreOp>,
+    pub(crate) first: Vec<u32>,
+}
+
 /// Lists that a thread reuses from box to box.
 #[derive(Default)]
 pub(crate) struct Index {
+    /// Those of each phase, for all blocks of rows.
+    pub(crate) phases: Vec<Lists>,
     /// Offsets of taps.
     pub(crate) off: Vec<usize>,
     /// See [`Source`](super::copy::Source).
@@ -37,15 +47,16 @@ pub(crate) fn with_index<R>(body: impl FnOnce(&mut Index) -> R) -> R {
 }
 
 /// Upper bound on the memory of the lists, in bytes, for boxes of so many
-/// lines and elements of a plane, and so many offsets.
-pub(crate) fn index_bytes(lines: usize, elements: usize, lanes: usize, offsets: usize) -> usize {
+/// lines and elements of a plane, and so many offsets, and lists of so many phases.
+pub(crate) fn index_bytes(lines: usize, elements: usize, lanes: usize, offsets: usize, phases: usize) -> usize {
     let vectors = elements.div_ceil(lanes) + 1;
     // A line begins and ends within a vector, at worst.
     let ops = (vectors + 2 * lines) * size_of::<StoreOp>() + vectors * size_of::<u32>();
     let pieces = lines + elements / STRETCH + 1;
     let runs = pieces * (size_of::<Run>() + size_of::<usize>());
     // Vectors grow in powers of two. Sources take as much as targets do.
-    2 * (offsets * size_of::<usize>() + ops + ops.max(runs) + 256)
+    let lists = phases * (ops + size_of::<Lists>()) + if phases > 0 { offsets * size_of::<usize>() } else { 0 };
+    2 * (offsets * size_of::<usize>() + ops + ops.max(runs) + lists + 256)
 }
 
 impl Index {

@@ -58,6 +58,7 @@ const LOWERED: usize = 512;
 const COPY: f64 = 3.0;
 const COPY_STEP: f64 = 8.0;
 const ADD: f64 = 4.0;
+const ADD_STEP: f64 = 28.0;
 const LOAD: f64 = 1.0;
 
 /// How kernels go over a box.
@@ -82,7 +83,9 @@ impl Plan {
         for axis in (0..3).rev().filter(|&axis| g.kernel[axis] > 1) {
             let taps = if adjoint { axes[axis].halo + 1 } else { g.kernel[axis] };
             axes[axis] = axes[axis].lowered(taps);
-            let held = LOWERED.div_ceil(g.taps()).min(channels);
+            // An input gradient adds up the taps of one phase at a time.
+            let added: usize = (0..3).map(|axis| if adjoint { g.kernel[axis].div_ceil(g.stride[axis]) } else { g.kernel[axis] }).product();
+            let held = LOWERED.div_ceil(added).min(channels);
             let plan = Self::with_axes(g, axes, rows * channels * g.taps(), held, budget, least);
             let cost = plan.cost([rows, channels, g.taps()], budget, &sweep);
             if cost < best.0 {
@@ -107,8 +110,8 @@ impl Plan {
     }
 
     /// Cycles that the inner loops take about: two multiply-adds of vectors a cycle; copying a vector of a plane, and each line that begins
-    /// within one; loading the planes into the first-level cache for each block of rows; reading results and adding to them for each part of
-    /// the channels that fits into the budget.
+    /// within one; loading the planes into the first-level cache for each block of rows; reading results and adding to them, lane by lane where they lie
+    /// apart, for each part of the channels that fits into the budget.
     fn cost(&self, [rows, channels, taps]: [usize; 3], budget: usize, sweep: &Sweep) -> f64 {
         let [p0, p1, p2] = self.parts;
         let [n0, n1, n2] = [0, 1, 2].map(|axis| self.axes[axis].count.div_ceil(self.parts[axis]));
@@ -129,7 +132,9 @@ impl Plan {
         let loaded = layout.phases as f64 * (layout.stride / MAX_LANES * rows.div_ceil(sweep.rows)) as f64 * LOAD;
         let (rows, channels, taps) = (rows as f64, channels as f64, taps as f64);
         let chunks = (channels * self.channel_len as f64 / budget as f64).ceil();
-        let each = channels * (vectors * taps * rows / 2.0 + copied + loaded) + chunks * rows * vectors * ADD;
+        let [s0, s1, s2] = self.axes.map(|axis| axis.target_step);
+        let added = (s0 * s1 * s2) as f64 * vectors * if s2 == 1 { ADD } else { ADD_STEP };
+        let each = channels * (vectors * taps * rows / 2.0 + copied + loaded) + chunks * rows * added;
         each * (self.groups * p0 * p1 * p2) as f64
     }
 

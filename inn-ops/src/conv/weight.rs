@@ -406,7 +406,7 @@ pub(super) fn scratch<T: Dispatch>(g: &Geometry, kernels: &Kernels<T>, threads: 
         let weight = Weight::new(g, kernels, threads);
         let planes = (weight.vector_elements() + weight.row_elements()) * bytes + 128;
         let offsets = weight.row_chunk * weight.row_taps + weight.vector_chunk * weight.vector_taps;
-        let index = index_bytes(weight.plan.lines, weight.plan.plane_len.max(weight.plan.pixels), lanes, offsets);
+        let index = index_bytes(weight.plan.lines, weight.plan.plane_len.max(weight.plan.pixels), lanes, offsets, 0);
         Scratch { shared: weight.slots * weight.sums() * bytes + 64, each: planes + index, alone: weight.small }
     };
     // Buffers grow to what the larger pass needs of each.
