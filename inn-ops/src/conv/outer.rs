@@ -174,6 +174,12 @@ unsafe fn turn_applied<L: Lanes>(p: &Turn<L::Elem>, apply: impl Fn(L) -> L + Cop
                     v
                 };
                 let to = p.to.add(c * p.to_row + r);
+                if columns == L::N && !p.accumulate && (rows == L::N || p.pad || c + L::N <= over) {
+                    for j in 0..L::N {
+                        v[j].store(to.add(j * p.to_row));
+                    }
+                    continue;
+                }
                 for j in 0..L::N {
                     if j < columns {
                         let to = to.add(j * p.to_row);

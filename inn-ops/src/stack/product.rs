@@ -150,23 +150,39 @@ fn fill<T: Element>(kernels: &Kernels<T>, to: &mut [T], range: Range<usize>, s: 
         // SAFETY: the slices are as long as the rows and columns reach.
         return unsafe { (kernels.turn)(&turn) };
     }
-    for (k, to) in to.chunks_exact_mut(height).enumerate() {
-        let column = &s.from[range.start * s.row + k * s.column..];
-        if s.row == 1 {
-            copy_short(to, column);
-        } else {
-            to.iter_mut().zip(column.iter().step_by(s.row)).for_each(|(to, value)| *to = *value);
+    let Some(from) = s.from.get(range.start * s.row..).filter(|_| height > 0) else { return };
+    match height {
+        1 => columns::<T, 1>(to, from, s),
+        2 => columns::<T, 2>(to, from, s),
+        3 => columns::<T, 3>(to, from, s),
+        4 => columns::<T, 4>(to, from, s),
+        5 => columns::<T, 5>(to, from, s),
+        6 => columns::<T, 6>(to, from, s),
+        7 => columns::<T, 7>(to, from, s),
+        8 => columns::<T, 8>(to, from, s),
+        9 => columns::<T, 9>(to, from, s),
+        _ => to.chunks_exact_mut(height).enumerate().for_each(|(k, to)| strided(to, &from[k * s.column..], s.row)),
+    }
+}
+
+/// Copies columns of a block of `H` rows, whose elements are one or three apart, or any number.
+fn columns<T: Element, const H: usize>(to: &mut [T], from: &[T], s: &Source<'_, T>) {
+    let (columns, _) = to.as_chunks_mut::<H>();
+    for (k, to) in columns.iter_mut().enumerate() {
+        let from = &from[k * s.column..];
+        match s.row {
+            1 => to.copy_from_slice(&from[..H]),
+            3 => {
+                let from = &from[..3 * H - 2];
+                (0..H).for_each(|i| to[i] = from[3 * i]);
+            }
+            row => strided(to, from, row),
         }
     }
 }
 
-/// Copies a column of a block: too short for a call.
-fn copy_short<T: Element>(to: &mut [T], from: &[T]) {
-    if let (Some(to), Some(from)) = (to.first_chunk_mut::<8>().filter(|_| from.len() >= 8), from.first_chunk::<8>()) {
-        *to = *from;
-    }
-    let done = if to.len() >= 8 { 8 } else { 0 };
-    to.iter_mut().zip(from).skip(done).for_each(|(to, v)| *to = *v);
+fn strided<T: Element>(to: &mut [T], from: &[T], step: usize) {
+    to.iter_mut().zip(from.iter().step_by(step)).for_each(|(to, value)| *to = *value);
 }
 
 impl<T: Element> Packed<'_, T> {
