@@ -10,7 +10,7 @@ use crate::glow::{GlowCoupling, GlowStep};
 use crate::hint::{ConditionalHint, HintCoupling};
 use crate::hyperbolic::{HyperbolicStep, SqueezeLanes};
 use crate::lanes::{GinCoupling, IrimCoupling};
-use crate::{ActNorm, AffineLayer, Conv1x1, Householder, LearnableSqueeze};
+use crate::{ActNorm, AffineLayer, Conv1x1, Householder, LearnableSqueeze, Mixing};
 use inn_core::dual::Dual;
 use inn_core::{Backend, Direction, Gradients, Inputs, Invertible, Result, Setup, Squeeze, View, ViewMut};
 use inn_ops::Cpu;
@@ -38,6 +38,7 @@ fn layers<B: Backend>() -> Vec<[*const (); 5]> {
         layer::<Conv1x1, B>(),
         layer::<Householder, B>(),
         layer::<LearnableSqueeze, B>(),
+        layer::<Mixing, B>(),
         layer::<Squeeze, B>(),
         layer::<SqueezeLanes, B>(),
         layer::<GlowStep, B>(),

@@ -10,7 +10,7 @@ use inn_layers::conditioner::{
 use inn_layers::coupling::{Additive, Affine, Coupling};
 use inn_layers::glow::{StepConfig, glow_coupling, glow_step};
 use inn_layers::hyperbolic::{SqueezeLanes, hyperbolic_layer};
-use inn_layers::{ActNorm, Householder};
+use inn_layers::{ActNorm, Householder, Mixing};
 use inn_ops::{Activation, Cpu, ScaleMap};
 
 fn harness() -> Verify<'static, Cpu<f64>> {
@@ -63,6 +63,13 @@ fn householder_with_any_number_of_reflections() {
         for count in [1, 2, 3, 4] {
             check("Householder", shape, &[], |scope| Householder::new(scope, shape.channels(), count));
         }
+    }
+}
+
+#[test]
+fn normalization_and_mixing_in_one() {
+    for shape in [2, 5].into_iter().flat_map(shapes) {
+        check("Mixing", shape, &[], |scope| Mixing::new(scope, shape.channels(), 3));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Throughput of what is not a convolution: pointwise kernels, objectives, squeezes, reflections.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use inn_core::{Backend, Direction, Shape, Squeeze, Tensor};
+use inn_core::{Access, Backend, Direction, Mix, Shape, Squeeze, Tensor, Update, View, Window};
 use inn_ops::loss::Gaussian;
 use inn_ops::pointwise::{activate, activate_derivative, galu};
 use inn_ops::{Activation, Cpu};
@@ -55,9 +55,8 @@ fn permutations(c: &mut Criterion) {
             });
         });
     }
-    let vectors = tensor(&cpu, Shape::rows(3, 16));
     let (vectors, rows) = (tensor(&cpu, Shape::rows(3, 16)), tensor(&cpu, Shape::rows(5, 16)));
-    let row = |i| View::new(rows.buffer(), Window::contiguous(Shape::per_channel(16), i * 16)).unwrap();
+    let row = |i: usize| View::new(rows.buffer(), Window::contiguous(Shape::per_channel(16), i * 16)).unwrap();
     let mut logdet = Tensor::zeros(&cpu, Shape::per_sample(shape.batch())).unwrap();
     for (name, affine) in [("3 reflections", None), ("scale, bias, 3 reflections", Some([row(0), row(1)]))] {
         let mix = Mix { affine, vectors: vectors.view() };
@@ -69,7 +68,7 @@ fn permutations(c: &mut Criterion) {
         });
         let (mut gx, gl) = (tensor(&cpu, shape), tensor(&cpu, Shape::per_sample(shape.batch())));
         let mut gradients = Tensor::zeros(&cpu, Shape::rows(5, 16)).unwrap();
-        let window = |i, rows| Window::contiguous(Shape::rows(rows, 16), i * 16);
+        let window = |i: usize, rows: usize| Window::contiguous(Shape::rows(rows, 16), i * 16);
         let windows = [window(0, 3), window(3, 1), window(4, 1)];
         group.bench_function(format!("{name}: way back, both ways"), |b| {
             b.iter(|| {

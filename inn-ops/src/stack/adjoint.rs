@@ -199,8 +199,12 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
     let ways = ways(&hidden);
     let (packed, partials) = buffer.split_at_mut(ways * packed_len(plan));
     let (back, forth) = packed.split_at_mut(packed_len(plan));
-    let way = common.pack_back(back);
-    let forward = (ways == 2).then(|| common.pack_forward(forth));
+    let (forward, way) = if ways == 2 {
+        let (forward, way) = common.pack_both(forth, back);
+        (Some(forward), way)
+    } else {
+        (None, common.pack_back(back))
+    };
     let shared = Shared::new(partials);
     let slot = |phase: usize, slot: usize| {
         with_arrays(thread_len(plan, ways == 1), |buffer: &mut [T], walks| {

@@ -10,7 +10,6 @@ use super::adjoint::{self, Desk};
 use super::common::{Common, with_arrays};
 use super::lines::Image;
 use super::map::{self, packed_len};
-use super::packing::Way;
 use super::plan::Plan;
 use super::sums::{self, Add};
 use crate::conv::plan::split;
@@ -169,7 +168,7 @@ pub(super) unsafe fn pull<T: CpuElement, A: Pointwise>(
     let common = Common::new(plan, rho, weights, inputs, nowhere(plan));
     let (packed, partials) = buffer.split_at_mut(2 * packed_len(plan));
     let (forth, back) = packed.split_at_mut(packed_len(plan));
-    let (forward, backward): (Way<'_, T>, Way<'_, T>) = (common.pack_forward(forth), common.pack_back(back));
+    let (forward, backward) = common.pack_both(forth, back);
     let shared = Shared::new(partials);
     let (tasks, len) = (tasks(plan, true), thread_len(plan, true));
     let (front, pixels, reach) = (plan.front(), plan.sample_pixels(), plan.reach());

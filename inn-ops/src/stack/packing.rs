@@ -42,49 +42,58 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
 
     /// W_1, W_i and Wᵀ (or an affine W), packed into `to`.
     pub(super) fn pack_forward<'b>(&self, to: &'b mut [T]) -> Way<'b, T> {
-        let hidden = self.plan.hidden;
-        self.with_weights(|first, last| {
-            let mut sources = Vec::new();
-            for part in &self.ins {
-                sources.extend(first.iter().map(|w| Source::plain(w, hidden, w.len() / hidden).part_of_columns(self.rows(part))));
-            }
-            sources.extend(self.weights.middle.iter().map(|(w, _)| Source::plain(w, hidden, hidden).plus_identity(self.weights.skip)));
-            for part in &self.outs {
-                for w in last {
-                    let rows = w.len() / hidden;
-                    let source = match self.weights.last {
-                        Ending::Transposed(_) => Source::turned(w, rows, hidden),
-                        Ending::Affine(..) => Source::plain(w, rows, hidden),
-                    };
-                    sources.extend(self.shifts(source.part_of_rows(self.rows(part))));
-                }
-            }
-            self.pack(&sources, self.plan.arrays(), to)
-        })
+        self.with_weights(|first, last| self.forward(first, last, to))
     }
 
     /// W_1ᵀ, W_iᵀ and W (or the transpose of an affine one), packed into `to`.
     pub(super) fn pack_back<'b>(&self, to: &'b mut [T]) -> Way<'b, T> {
+        self.with_weights(|first, last| self.back(first, last, to))
+    }
+
+    /// Both ways, from weights that are folded once.
+    pub(super) fn pack_both<'b>(&self, forth: &'b mut [T], back: &'b mut [T]) -> (Way<'b, T>, Way<'b, T>) {
+        self.with_weights(|first, last| (self.forward(first, last, forth), self.back(first, last, back)))
+    }
+
+    fn forward<'b>(&self, first: &[&[T]], last: &[&[T]], to: &'b mut [T]) -> Way<'b, T> {
         let hidden = self.plan.hidden;
-        self.with_weights(|first, last| {
-            let mut sources = Vec::new();
-            for part in &self.ins {
-                for w in first {
-                    sources.extend(self.shifts(Source::turned(w, w.len() / hidden, hidden).part_of_rows(self.rows(part))));
+        let mut sources = Vec::new();
+        for part in &self.ins {
+            sources.extend(first.iter().map(|w| Source::plain(w, hidden, w.len() / hidden).part_of_columns(self.rows(part))));
+        }
+        sources.extend(self.weights.middle.iter().map(|(w, _)| Source::plain(w, hidden, hidden).plus_identity(self.weights.skip)));
+        for part in &self.outs {
+            for w in last {
+                let rows = w.len() / hidden;
+                let source = match self.weights.last {
+                    Ending::Transposed(_) => Source::turned(w, rows, hidden),
+                    Ending::Affine(..) => Source::plain(w, rows, hidden),
+                };
+                sources.extend(self.shifts(source.part_of_rows(self.rows(part))));
+            }
+        }
+        self.pack(&sources, self.plan.arrays(), to)
+    }
+
+    fn back<'b>(&self, first: &[&[T]], last: &[&[T]], to: &'b mut [T]) -> Way<'b, T> {
+        let hidden = self.plan.hidden;
+        let mut sources = Vec::new();
+        for part in &self.ins {
+            for w in first {
+                sources.extend(self.shifts(Source::turned(w, w.len() / hidden, hidden).part_of_rows(self.rows(part))));
+            }
+        }
+        sources.extend(self.weights.middle.iter().map(|(w, _)| Source::turned(w, hidden, hidden).plus_identity(self.weights.skip)));
+        for part in &self.outs {
+            sources.extend(last.iter().map(|w| {
+                let rows = w.len() / hidden;
+                match self.weights.last {
+                    Ending::Transposed(_) => Source::plain(w, hidden, rows).part_of_columns(self.rows(part)),
+                    Ending::Affine(..) => Source::turned(w, hidden, rows).part_of_columns(self.rows(part)),
                 }
-            }
-            sources.extend(self.weights.middle.iter().map(|(w, _)| Source::turned(w, hidden, hidden).plus_identity(self.weights.skip)));
-            for part in &self.outs {
-                sources.extend(last.iter().map(|w| {
-                    let rows = w.len() / hidden;
-                    match self.weights.last {
-                        Ending::Transposed(_) => Source::plain(w, hidden, rows).part_of_columns(self.rows(part)),
-                        Ending::Affine(..) => Source::turned(w, hidden, rows).part_of_columns(self.rows(part)),
-                    }
-                }));
-            }
-            self.pack(&sources, self.plan.arrays() * self.plan.shifts(), to)
-        })
+            }));
+        }
+        self.pack(&sources, self.plan.arrays() * self.plan.shifts(), to)
     }
 
     /// The rows of a matrix whose product is a neighbourhood, by their shifts.
