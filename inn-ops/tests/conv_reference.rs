@@ -78,7 +78,7 @@ fn random_volumes() {
 /// Shapes that take several boxes, chunks of channels, or parts of rows.
 #[test]
 fn large_shapes() {
-    let shapes: [Shape; 16] = [
+    let shapes: [Shape; 18] = [
         (2, 3, 5, [1, 1, 9001], [1, 1, 7], [1, 1, 1], [1, 1, 3]),
         (1, 2, 3, [1, 1, 20000], [1, 1, 5], [1, 1, 3], [1, 1, 2]),
         (3, 6, 20, [1, 33, 47], [1, 3, 3], [1, 1, 1], [0, 1, 1]),
@@ -96,6 +96,9 @@ fn large_shapes() {
         // Weights that units pack for themselves.
         (1, 91, 83, [1, 9, 8], [1, 6, 7], [1, 1, 1], [0, 3, 3]),
         (2, 40, 37, [6, 7, 8], [6, 5, 7], [1, 2, 3], [2, 2, 3]),
+        // More phases of the input than lists are kept for.
+        (1, 12, 20, [9, 10, 8], [6, 6, 6], [4, 4, 4], [2, 2, 2]),
+        (1, 60, 70, [8, 8, 9], [5, 5, 5], [4, 4, 4], [1, 1, 1]),
     ];
     let mut random = Random(7);
     for (batch, i, o, input, kernel, stride, padding) in shapes {

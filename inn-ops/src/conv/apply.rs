@@ -87,15 +87,16 @@ impl<'a> Apply<'a> {
     }
 
     /// Visits the phases of the target that the box or any box can have, with
-    /// their taps and the number of taps of those before.
-    fn each_phase(&self, mut visit: impl FnMut(Taps<'_>, usize)) {
-        let mut before = 0;
+    /// their number, their taps and the number of taps of those before.
+    fn each_phase(&self, mut visit: impl FnMut(usize, Taps<'_>, usize)) {
+        let (mut number, mut before) = (0, 0);
         for r0 in 0..self.phases[0] {
             for r1 in 0..self.phases[1] {
                 for r2 in 0..self.phases[2] {
                     let taps = Taps { g: self.g, adjoint: self.adjoint, phase: [r0, r1, r2] };
-                    visit(taps, before);
-                    before += taps.count();
+                    let count = taps.count();
+                    visit(number, taps, before);
+                    (number, before) = (number + 1, before + count);
                 }
             }
         }
@@ -147,7 +148,7 @@ impl<'a> Apply<'a> {
             // Where each tap of the first channel goes, and its distance to that of the next.
             index.off.resize(all, 0);
             index.other.resize(all, 0);
-            self.each_phase(|taps, before| {
+            self.each_phase(|_, taps, before| {
                 let mut at = packed.at(before, taps.count(), start);
                 taps.each(|number, _, _| {
                     index.off[number] = at;
@@ -178,12 +179,10 @@ impl<'a> Apply<'a> {
                     fill(&self.plan, &piece, kernels, io.source, channels.clone(), planes, index);
                     let listed = self.listed();
                     index.phases.resize_with(listed.max(1).max(index.phases.len()), Lists::default);
-                    let mut number = 0;
-                    self.each_phase(|taps, _| {
+                    self.each_phase(|number, taps, _| {
                         if number < listed {
                             self.list(&piece, &taps, channels.len(), kernels.lanes, io, index, number);
                         }
-                        number += 1;
                     });
                     // Blocks whose weights are there at the same time.
                     let step = if self.private == 0 { self.blocks } else { 1 };
@@ -196,15 +195,14 @@ impl<'a> Apply<'a> {
                             self.pack_block(kernels, io.w, &packed, first, own, index);
                             (packed, own)
                         };
-                        let mut number = 0;
-                        self.each_phase(|taps, before| {
+                        self.each_phase(|number, taps, before| {
+                            let place = if listed == 0 { 0 } else { number };
                             if listed == 0 {
-                                self.list(&piece, &taps, channels.len(), kernels.lanes, io, index, 0);
+                                self.list(&piece, &taps, channels.len(), kernels.lanes, io, index, place);
                             }
-                            let lists = &index.phases[if listed == 0 { 0 } else { number }];
+                            let lists = &index.phases[place];
                             let (channels, blocks) = (channels.clone(), group.clone());
                             self.phase(&piece, taps.count(), before, channels, blocks, kernels, io, &packed, weights, planes, lists);
-                            number += 1;
                         });
                     }
                     c0 = channels.end;
