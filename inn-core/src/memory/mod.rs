@@ -86,7 +86,7 @@ pub struct Scratch {
 /// Predicts the memory of a gradient step of `layer` on `backend` by running it on a backend that stores nothing and counts.
 ///
 /// Layers never look at values, so the counted run asks for the same storage in the same order as a real one, and keeps what the backend
-/// would keep for reuse ([`Shelf`]).
+/// would keep for reuse ([`Shelf`](crate::shelf::Shelf)).
 ///
 /// # Errors
 /// What the layer's gate refuses.
