@@ -4,7 +4,7 @@ use crate::conditioner::{Net, NetConfig, Ports};
 use crate::coupling::{Affine, Coupling};
 use crate::householder::Householder;
 use crate::mixing::Mixing;
-use inn_core::{Backend, Direction, Error, Facts, Gradients, Inputs, Invertible, Result, Scope, Setup, Shape, View, ViewMut, Visitor};
+use inn_core::{Backend, Direction, Error, Inputs, Invertible, Result, Scope, ViewMut, Visitor};
 use inn_ops::ScaleMap;
 
 /// Orthogonal mixing and an affine coupling (Kingma & Dhariwal 2018, with the mixing of Putzky & Welling 2019).
@@ -30,26 +30,7 @@ impl GlowStep {
 }
 
 impl Invertible for GlowStep {
-    fn check(&self, dir: Direction, facts: Facts<'_>, input: Shape) -> Result<Shape> {
-        self.parts().check(dir, facts, input)
-    }
-    fn map<B: Backend>(&self, dir: Direction, at: &Inputs<'_, B>, x: &mut ViewMut<'_, B>, logdet: &mut ViewMut<'_, B>) -> Result<()> {
-        self.parts().map(dir, at, x, logdet)
-    }
-    fn pull<B: Backend>(
-        &self,
-        dir: Direction,
-        at: &Inputs<'_, B>,
-        y: &mut ViewMut<'_, B>,
-        gy: &mut ViewMut<'_, B>,
-        gl: View<'_, B>,
-        grads: &mut Gradients<'_, B>,
-    ) -> Result<()> {
-        self.parts().pull(dir, at, y, gy, gl, grads)
-    }
-    fn initialize<B: Backend>(&self, dir: Direction, at: &mut Setup<'_, B>, x: &mut ViewMut<'_, B>) -> Result<()> {
-        self.parts().initialize(dir, at, x)
-    }
+    inn_core::delegate_maps!(self, dir => dir; step => step.parts());
     /// Normalization, mixing and coupling are seen as three layers.
     fn walk<B: Backend, V: Visitor<B>>(
         &self,

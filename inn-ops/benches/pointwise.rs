@@ -1,4 +1,4 @@
-//! Throughput of what is not a convolution: pointwise kernels, objectives, squeezes, reflections.
+//! Throughput of what is not a convolution: pointwise kernels, objectives, squeezes, mixing of channels.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use inn_core::{Access, Backend, Direction, Mix, Shape, Squeeze, Tensor, Update, View, Window};

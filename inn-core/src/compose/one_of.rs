@@ -1,9 +1,9 @@
 //! Layers that hand every question on to another: views, and enums of layers.
 
-/// The methods of [`Invertible`](crate::Invertible) but `name`, each answered by the layer of a pattern, with the direction as `$dir` turns it.
+/// The methods of [`Invertible`](crate::Invertible) but `name` and `walk`, each answered by the layer of a pattern, with the direction as `$dir` turns it.
 #[doc(hidden)]
 #[macro_export]
-macro_rules! delegate {
+macro_rules! delegate_maps {
     ($self:ident, $dir:ident => $turned:expr; $($pattern:pat => $layer:expr),+ $(,)?) => {
         fn check(&$self, $dir: $crate::Direction, facts: $crate::Facts<'_>, input: $crate::Shape) -> $crate::Result<$crate::Shape> {
             match $self {
@@ -44,6 +44,15 @@ macro_rules! delegate {
                 $($pattern => $layer.initialize($turned, at, x)),+
             }
         }
+    };
+}
+
+/// The same, and `walk`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! delegate {
+    ($self:ident, $dir:ident => $turned:expr; $($pattern:pat => $layer:expr),+ $(,)?) => {
+        $crate::delegate_maps!($self, $dir => $turned; $($pattern => $layer),+);
         fn walk<B: $crate::Backend, V: $crate::Visitor<B>>(
             &$self,
             path: &str,

@@ -55,7 +55,7 @@ impl<'a> Apply<'a> {
         let work = rows * channels * g.taps();
         let budget = kernels.planes_bytes / bytes;
         let plan = Plan::new(g, adjoint, budget, LEAST, Sweep { rows: max_rows, end: None });
-        let taps: usize = (0..3).map(|axis| if adjoint { g.kernel[axis].div_ceil(g.stride[axis]) } else { g.kernel[axis] }).product();
+        let taps = g.most_taps(adjoint);
         let held = (budget / plan.channel_len).min(BLOCK / bytes / max_rows / taps);
         let chunk = channels.div_ceil(channels.div_ceil(held.max(1)).max(1));
         let blocks = rows.div_ceil(max_rows);
@@ -178,7 +178,6 @@ impl<'a> Apply<'a> {
                     let channels = c0..(c0 + self.chunk).min(self.channels);
                     fill(&self.plan, &piece, kernels, io.source, channels.clone(), planes, index);
                     let listed = self.listed();
-                    index.phases.resize_with(listed.max(1).max(index.phases.len()), Lists::default);
                     self.each_phase(|number, taps, _| {
                         if number < listed {
                             self.list(&piece, &taps, channels.len(), kernels.lanes, io, index, number);
@@ -222,14 +221,9 @@ impl<'a> Apply<'a> {
 
     /// Lists what a phase of the target reads and writes in a box.
     fn list<T>(&self, piece: &Piece, taps: &Taps<'_>, channels: usize, lanes: usize, io: &Io<'_, T>, index: &mut Index, number: usize) {
-        let mut lists = std::mem::take(&mut index.phases[number]);
-        std::mem::swap(&mut index.ops, &mut lists.ops);
-        std::mem::swap(&mut index.first, &mut lists.first);
-        index.targets(&self.plan.axes, piece, taps.phase, io.target_sample, lanes);
-        std::mem::swap(&mut index.ops, &mut lists.ops);
-        std::mem::swap(&mut index.first, &mut lists.first);
+        let lists = index.phase(number);
+        lists.targets(&self.plan.axes, piece, taps.phase, io.target_sample, lanes);
         taps.offsets(&self.plan.axes, &piece.layout, channels, 1, &mut lists.off);
-        index.phases[number] = lists;
     }
 
     /// Computes one phase of the target, of `count` taps, in a box, from some channels.

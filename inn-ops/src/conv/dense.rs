@@ -87,13 +87,14 @@ impl Product {
         let b_row = self.b_row();
         with_two(self.a_elements(), self.b_elements(), |a_packed: &mut [T], b_packed| {
             with_index(|index| {
-                index.ops.clear();
-                index.first.clear();
-                index.segment(0, columns.len(), 0, column, kernels.lanes);
+                let lists = index.phase(0);
+                lists.ops.clear();
+                lists.first.clear();
+                lists.segment(0, columns.len(), 0, column, kernels.lanes);
                 let vectors = columns.len().div_ceil(kernels.lanes);
-                index.finish(vectors);
-                index.off.clear();
-                index.off.extend((0..self.k.min(INNER)).map(|k| k * b_row));
+                lists.finish(vectors);
+                lists.off.clear();
+                lists.off.extend((0..self.k.min(INNER)).map(|k| k * b_row));
                 let mut k0 = 0;
                 loop {
                     let inner = k0..(k0 + INNER).min(self.k);
@@ -110,10 +111,10 @@ impl Product {
                         let panel = Panel {
                             a: a_packed[start..].as_ptr(),
                             b: b_packed.as_ptr(),
-                            off: &index.off[..inner.len()],
+                            off: &lists.off[..inner.len()],
                             vectors,
-                            ops: &index.ops,
-                            first: &index.first,
+                            ops: &lists.ops,
+                            first: &lists.first,
                             step: column,
                             to: to.wrapping_add(block.start * row),
                             row,
@@ -249,5 +250,5 @@ pub(super) fn product<'a, T: Dispatch>(
 pub(super) fn scratch((m, n, k): (usize, usize, usize), lanes: usize, bytes: usize) -> Scratch {
     let product = if turned((m, n, k), lanes) { Product::new(n, m, k) } else { Product::new(m, n, k) };
     let packed = (product.a_elements() + product.b_elements()) * bytes + 128;
-    Scratch { shared: 0, each: packed + index_bytes(1, COLUMNS, lanes, INNER, 0), alone: product.small() }
+    Scratch { shared: 0, each: packed + index_bytes(1, COLUMNS, lanes, INNER, 1), alone: product.small() }
 }

@@ -91,6 +91,11 @@ impl Geometry {
         2.0 * self.batch as f64 * self.out_channels as f64 * self.in_channels as f64 * self.output_pixels() as f64 * self.taps() as f64
     }
 
+    /// Taps that meet at a pixel of the target at most: all in the forward operation, those of one phase in the input gradient.
+    pub(crate) fn most_taps(&self, adjoint: bool) -> usize {
+        (0..3).map(|axis| if adjoint { self.kernel[axis].div_ceil(self.stride[axis]) } else { self.kernel[axis] }).product()
+    }
+
     /// Checks that the fields, which are public, fit together.
     pub(crate) fn check(&self) -> Result<(), ConvError> {
         for axis in 0..3 {

@@ -7,7 +7,7 @@ use super::outer::Run;
 use super::plan::{Axis, Layout, Piece};
 use std::cell::RefCell;
 
-/// What a [`Panel`](super::micro::Panel) of a phase of the target reads and writes.
+/// What a [`Panel`](super::micro::Panel) reads and writes.
 #[derive(Default)]
 pub(crate) struct Lists {
     pub(crate) off: Vec<usize>,
@@ -20,14 +20,11 @@ pub(crate) struct Lists {
 pub(crate) struct Index {
     /// Those of each phase, for all blocks of rows.
     pub(crate) phases: Vec<Lists>,
-    /// Offsets of taps.
+    /// Places of taps.
     pub(crate) off: Vec<usize>,
     /// See [`Source`](super::copy::Source).
     pub(crate) sources: Vec<SourceOp>,
     pub(crate) source_first: Vec<u32>,
-    /// See [`Panel`](super::micro::Panel).
-    pub(crate) ops: Vec<StoreOp>,
-    pub(crate) first: Vec<u32>,
     /// Offsets of vectors in a weight gradient.
     pub(crate) other: Vec<usize>,
     /// Positions of a weight gradient, and where stretches of them start and
@@ -56,50 +53,10 @@ pub(crate) fn index_bytes(lines: usize, elements: usize, lanes: usize, offsets: 
     let runs = pieces * (size_of::<Run>() + size_of::<usize>());
     // Vectors grow in powers of two. Sources take as much as targets do.
     let lists = phases * (ops + size_of::<Lists>()) + if phases > 0 { offsets * size_of::<usize>() } else { 0 };
-    2 * (offsets * size_of::<usize>() + ops + ops.max(runs) + lists + 256)
+    2 * (offsets * size_of::<usize>() + ops.max(runs) + lists + 256)
 }
 
-impl Index {
-    /// Lists the sources of a phase of a plane; `sample` is the distance of
-    /// samples in the source.
-    pub(crate) fn sources(&mut self, axes: &[Axis; 3], piece: &Piece, phase: [usize; 3], sample: usize, lanes: usize) {
-        self.sources.clear();
-        self.source_first.clear();
-        let layout = &piece.layout;
-        let range = |axis: usize| axes[axis].sources(piece.start[axis], piece.count[axis], phase[axis]);
-        let [(lo0, hi0, base0), (lo1, hi1, base1), (lo2, hi2, base2)] = [range(0), range(1), range(2)];
-        let step = axes[2].source_step;
-        for s in 0..layout.samples {
-            for i0 in lo0..hi0 {
-                for i1 in lo1..hi1 {
-                    let at = |axis: usize, base: isize, i: usize| base + (axes[axis].source_step * i) as isize;
-                    let line = at(0, base0, i0) * axes[1].source as isize + at(1, base1, i1);
-                    let mut from = (s * sample) as isize + line * axes[2].source as isize + at(2, base2, lo2);
-                    let mut q = s * layout.sample + i0 * layout.dist[0] + i1 * layout.dist[1] + lo2;
-                    let mut left = hi2 - lo2;
-                    while left > 0 {
-                        let (vector, lane) = (q / lanes, q % lanes);
-                        let n = (lanes - lane).min(left);
-                        let op = SourceOp { from: from - (lane * step) as isize, mask: (((1u64 << n) - 1) << lane) as u32 };
-                        while self.source_first.len() <= vector {
-                            self.source_first.push(self.sources.len() as u32);
-                        }
-                        let open = self.sources.len() > self.source_first[vector] as usize;
-                        match self.sources.last_mut() {
-                            // Lines without a gap between them, on both sides.
-                            Some(last) if open && last.from == op.from => last.mask |= op.mask,
-                            _ => self.sources.push(op),
-                        }
-                        (q, left, from) = (q + n, left - n, from + (n * step) as isize);
-                    }
-                }
-            }
-        }
-        while self.source_first.len() <= layout.stride / lanes {
-            self.source_first.push(self.sources.len() as u32);
-        }
-    }
-
+impl Lists {
     /// Lists the targets of a box for one phase; `sample` is the distance of
     /// samples in the target.
     pub(crate) fn targets(&mut self, axes: &[Axis; 3], piece: &Piece, phase: [usize; 3], sample: usize, lanes: usize) {
@@ -153,6 +110,56 @@ impl Index {
     pub(crate) fn finish(&mut self, vectors: usize) {
         while self.first.len() <= vectors {
             self.first.push(self.ops.len() as u32);
+        }
+    }
+}
+
+impl Index {
+    /// The lists of a phase, to make.
+    pub(crate) fn phase(&mut self, number: usize) -> &mut Lists {
+        if self.phases.len() <= number {
+            self.phases.resize_with(number + 1, Lists::default);
+        }
+        &mut self.phases[number]
+    }
+
+    /// Lists the sources of a phase of a plane; `sample` is the distance of
+    /// samples in the source.
+    pub(crate) fn sources(&mut self, axes: &[Axis; 3], piece: &Piece, phase: [usize; 3], sample: usize, lanes: usize) {
+        self.sources.clear();
+        self.source_first.clear();
+        let layout = &piece.layout;
+        let range = |axis: usize| axes[axis].sources(piece.start[axis], piece.count[axis], phase[axis]);
+        let [(lo0, hi0, base0), (lo1, hi1, base1), (lo2, hi2, base2)] = [range(0), range(1), range(2)];
+        let step = axes[2].source_step;
+        for s in 0..layout.samples {
+            for i0 in lo0..hi0 {
+                for i1 in lo1..hi1 {
+                    let at = |axis: usize, base: isize, i: usize| base + (axes[axis].source_step * i) as isize;
+                    let line = at(0, base0, i0) * axes[1].source as isize + at(1, base1, i1);
+                    let mut from = (s * sample) as isize + line * axes[2].source as isize + at(2, base2, lo2);
+                    let mut q = s * layout.sample + i0 * layout.dist[0] + i1 * layout.dist[1] + lo2;
+                    let mut left = hi2 - lo2;
+                    while left > 0 {
+                        let (vector, lane) = (q / lanes, q % lanes);
+                        let n = (lanes - lane).min(left);
+                        let op = SourceOp { from: from - (lane * step) as isize, mask: (((1u64 << n) - 1) << lane) as u32 };
+                        while self.source_first.len() <= vector {
+                            self.source_first.push(self.sources.len() as u32);
+                        }
+                        let open = self.sources.len() > self.source_first[vector] as usize;
+                        match self.sources.last_mut() {
+                            // Lines without a gap between them, on both sides.
+                            Some(last) if open && last.from == op.from => last.mask |= op.mask,
+                            _ => self.sources.push(op),
+                        }
+                        (q, left, from) = (q + n, left - n, from + (n * step) as isize);
+                    }
+                }
+            }
+        }
+        while self.source_first.len() <= layout.stride / lanes {
+            self.source_first.push(self.sources.len() as u32);
         }
     }
 

@@ -84,8 +84,7 @@ impl Plan {
             let taps = if adjoint { axes[axis].halo + 1 } else { g.kernel[axis] };
             axes[axis] = axes[axis].lowered(taps);
             // An input gradient adds up the taps of one phase at a time.
-            let added: usize = (0..3).map(|axis| if adjoint { g.kernel[axis].div_ceil(g.stride[axis]) } else { g.kernel[axis] }).product();
-            let held = LOWERED.div_ceil(added).min(channels);
+            let held = LOWERED.div_ceil(g.most_taps(adjoint)).min(channels);
             let plan = Self::with_axes(g, axes, rows * channels * g.taps(), held, budget, least);
             let cost = plan.cost([rows, channels, g.taps()], budget, &sweep);
             if cost < best.0 {

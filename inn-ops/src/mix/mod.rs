@@ -210,6 +210,7 @@ pub(crate) fn pull<T: CpuElement>(
     let shape = image.window.shape;
     let cotangent = Image::new("cotangent of a mix", gy, channels, Some(shape))?;
     let places = gradient_places(&numbers, gradients)?;
+    let lambda = if mix.affine.is_some() { per_sample(gl.window(), gl.buffer().as_slice().len(), shape.batch())? } else { gl.window() };
     let cut = Cut::new(shape);
     let (level, count) = (simd::level(), numbers.sums());
     let stage = tile::stage_len::<T>(level, channels, true);
@@ -244,9 +245,8 @@ pub(crate) fn pull<T: CpuElement>(
     });
     // ∂ℓ/∂s = ±N/s.
     if mix.affine.is_some() {
-        let w = per_sample(gl.window(), gl.buffer().as_slice().len(), shape.batch())?;
         let gl = gl.buffer().as_slice();
-        let weight: f64 = (0..shape.batch()).map(|b| gl[w.offset + b * w.batch_stride].widen()).sum();
+        let weight: f64 = (0..shape.batch()).map(|b| gl[lambda.offset + b * lambda.batch_stride].widen()).sum();
         let weight = dir.sign() * shape.pixels() as f64 * weight;
         let scales = &mut total[count - 2 * channels..][..channels];
         scales.iter_mut().zip(&numbers.affine).for_each(|(sum, s)| *sum += weight / s.widen());

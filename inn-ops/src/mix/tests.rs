@@ -219,7 +219,11 @@ fn what_does_not_fit_is_refused() {
             let (mut ld, gl) = (tensor(Shape::per_sample(samples)), tensor(Shape::per_sample(samples)));
             let mut to = Update::new(gradients.buffer_mut(), Access::ReadWrite, windows);
             let map = cpu.mix(Direction::Forward, mix, &mut x.view_mut(), &mut ld.view_mut()).map_err(|e| e.to_string());
-            (map, cpu.mix_pull(Direction::Forward, mix, &mut x.view_mut(), &mut g.view_mut(), gl.view(), &mut to))
+            let before = x.to_vec().unwrap();
+            let pull = cpu.mix_pull(Direction::Forward, mix, &mut x.view_mut(), &mut g.view_mut(), gl.view(), &mut to);
+            // What is refused leaves the state as it was.
+            assert!(pull.is_ok() || x.to_vec().unwrap() == before);
+            (map, pull)
         })
     };
     let shape = |channels| Shape::new(4, channels, &[5]).unwrap();

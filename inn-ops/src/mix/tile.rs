@@ -34,9 +34,10 @@ pub(super) struct Work<'a, T> {
     pub(super) sums: &'a mut [T],
 }
 
-/// Vectors of a tile, where vectors have as many lanes: as many as registers hold twice.
+/// Vectors of a tile: of the state and its cotangent, with their inner products, they fit into the registers, of which there are twice as many where
+/// vectors have 16 lanes.
 const fn width(lanes: usize) -> usize {
-    if lanes * 4 >= 64 { 4 } else { 2 }
+    if lanes >= 16 { 4 } else { 2 }
 }
 
 /// Numbers of the arrays that take the place of pixels which do not lie side by side, or fill no vector.
@@ -102,6 +103,9 @@ impl<T: CpuElement> Work<'_, T> {
     unsafe fn staged<V: Vector<Elem = T>, const W: usize, const PULL: bool>(&mut self, state: Lane<T>, cotangent: Lane<T>, pixels: usize) {
         let channels = self.numbers.channels;
         let size = channels * W * V::N;
+        if pixels < W * V::N {
+            self.stage[..if PULL { 2 * size } else { size }].fill(T::default());
+        }
         let first = self.stage.as_mut_ptr();
         let staged = |i: usize| Lane { first: first.wrapping_add(i * size), step: 1, channel: W * V::N };
         let copy = |from: Lane<T>, to: Lane<T>, pixels: usize| {
@@ -113,9 +117,6 @@ impl<T: CpuElement> Work<'_, T> {
             }
         };
         let (x, g) = (staged(0), staged(1));
-        if pixels < W * V::N {
-            self.stage[..if PULL { 2 * size } else { size }].fill(T::default());
-        }
         copy(state, x, pixels);
         if PULL {
             copy(cotangent, g, pixels);

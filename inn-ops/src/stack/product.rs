@@ -214,7 +214,8 @@ impl<T: Element> Packed<'_, T> {
         let tile = if few { vectors } else { tables.tile };
         let tiles = vectors.div_ceil(tile.max(1));
         // Of almost equal size, in whole steps of the kernel if a tile has several: a single vector would wait for its own sums.
-        let step = Some(kernels.product[self.rows.div_ceil(blocks.max(1)).max(1) - 1].1).filter(|&step| step < tile).unwrap_or(1);
+        let best = kernels.product[self.rows.div_ceil(blocks.max(1)).max(1) - 1].1;
+        let step = if best < tile { best } else { 1 };
         for columns in splits(vectors.div_ceil(step), tiles) {
             let v = columns.start * step;
             let columns = v..(columns.end * step).min(vectors);
