@@ -8,6 +8,7 @@ use rayon::Yield;
 use rayon::prelude::*;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long an idle worker looks for work, or for the end of a region, before it may sleep.
@@ -87,7 +88,14 @@ fn erased(count: usize, alone: bool, task: &(dyn Fn(usize) + Sync)) {
 
 /// The results of a task for each number below `count`, in their order.
 pub(crate) fn side_by_side<R: Send>(count: usize, task: impl Fn(usize) -> R + Send + Sync) -> Vec<R> {
-    (0..count).into_par_iter().with_max_len(1).map(task).collect()
+    let results: Vec<Mutex<Option<R>>> = (0..count).map(|_| Mutex::default()).collect();
+    apart(count, &|i| *results[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(task(i)));
+    results.into_iter().filter_map(|result| result.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()
+}
+
+/// Compiled once, whatever the task.
+fn apart(count: usize, task: &(dyn Fn(usize) + Sync)) {
+    (0..count).into_par_iter().with_max_len(1).for_each(task);
 }
 
 /// Looks for work until there has been none for a while. A thread that waits for others inside of a task may come by this too; it has to
@@ -112,7 +120,17 @@ fn linger(owner: usize) {
 
 /// Runs `work` on a worker of the current pool, so that its regions need not each come in from outside.
 pub(crate) fn enter<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    if rayon::current_thread_index().is_some() || rayon::current_num_threads() == 1 { work() } else { rayon::scope(|_| work()) }
+    if rayon::current_thread_index().is_some() || rayon::current_num_threads() == 1 {
+        return work();
+    }
+    let (mut work, mut result) = (Some(work), None);
+    on_a_worker(&mut || result = work.take().map(|work| work()));
+    result.unwrap_or_else(|| unreachable!("a scope has run its work when it ends"))
+}
+
+/// Compiled once, whatever the work.
+fn on_a_worker(work: &mut (dyn FnMut() + Send)) {
+    rayon::scope(|_| work());
 }
 
 #[cfg(test)]

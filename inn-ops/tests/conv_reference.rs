@@ -5,7 +5,12 @@ mod conv_common;
 
 use conv_common::{Case, Number, Random, Shape, Window, check};
 use inn_ops::conv::{Geometry, forward_at, input_gradient_at, weight_gradient_at};
-use inn_ops::simd::Level;
+use inn_ops::simd::{Level, level};
+
+/// The levels to try: the one that `INN_SIMD` names, or all that this machine has.
+fn levels() -> Vec<Level> {
+    if std::env::var_os("INN_SIMD").is_some() { vec![level()] } else { Level::available().collect() }
+}
 
 fn check_case<T: Number>(level: Level, case: &Case<T>) {
     let g = &case.g;
@@ -51,7 +56,7 @@ fn sweep<T: Number>(dims: usize, count: usize) {
     for _ in 0..count {
         let g = random_geometry(&mut random, dims);
         let case = Case::<T>::new(&mut random, g, true);
-        for level in Level::available() {
+        for level in levels() {
             check_case(level, &case);
         }
     }
@@ -104,11 +109,11 @@ fn large_shapes() {
     for (batch, i, o, input, kernel, stride, padding) in shapes {
         let g = Geometry::new(batch, i, o, input, kernel, stride, padding).unwrap();
         let case = Case::<f32>::new(&mut random, g, true);
-        for level in Level::available() {
+        for level in levels() {
             check_case(level, &case);
         }
         let case = Case::<f64>::new(&mut random, g, false);
-        check_case(inn_ops::simd::level(), &case);
+        check_case(level(), &case);
     }
 }
 
@@ -151,7 +156,7 @@ fn folded_shapes() {
     let mut random = Random(19);
     for (batch, i, o, input, kernel, stride, padding) in SHAPES {
         let g = Geometry::new(batch, i, o, input, kernel, stride, padding).unwrap();
-        for level in Level::available() {
+        for level in levels() {
             check_case(level, &Case::<f32>::new(&mut random, g, true));
             check_case(level, &Case::<f64>::new(&mut random, g, true));
         }
@@ -166,7 +171,7 @@ fn channels_and_batches() {
             for (i, o) in [(1, 1), (1, 33), (33, 1), (15, 17), (16, 48), (17, 31), (8, 9), (5, 70), (49, 10), (64, 2)] {
                 let g = Geometry::new(batch, i, o, [1, n, n], [1, k, k], [1; 3], [0, p, p]).unwrap();
                 let (single, double) = (Case::<f32>::new(&mut random, g, true), Case::<f64>::new(&mut random, g, true));
-                for level in Level::available() {
+                for level in levels() {
                     check_case(level, &single);
                     check_case(level, &double);
                 }
@@ -191,7 +196,7 @@ fn degenerate_shapes() {
         ] {
             let g = Geometry::new(batch, i, o, input, kernel, stride, padding).unwrap();
             let case = Case::<f64>::new(&mut random, g, true);
-            for level in Level::available() {
+            for level in levels() {
                 check_case(level, &case);
             }
         }

@@ -1,15 +1,16 @@
 //! Passes over parts of a batch side by side, for networks whose layers are too short to be shared between cores one by one.
 
-use super::{Call, Mapped, Pulled};
+use super::erased::Erased;
+use super::{Mapped, Pulled};
 use crate::backend::{Backend, Direction};
 use crate::error::Result;
-use crate::layer::{Gradients, Inputs, Invertible};
+use crate::layer::{Gradients, Inputs};
 use crate::params::Params;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 use std::ops::Range;
 
-impl<L: Invertible, B: Backend> Call<'_, L, B> {
+impl<B: Backend> Erased<'_, B> {
     /// The parts of a batch that the backend would rather have side by side; none for a call that brings more than a state.
     pub(super) fn chunks(&self, state: Shape) -> Vec<Range<usize>> {
         let bare = self.given.conditions.is_empty() && self.given.operator.is_none() && self.given.trail.is_none();
@@ -22,7 +23,7 @@ impl<L: Invertible, B: Backend> Call<'_, L, B> {
         Inputs { theta: self.theta, conditions: &[], operator: None, trail: None, samples: samples.clone() }
     }
 
-    /// [`map`](Call::map) by parts.
+    /// [`map`](Erased::map) by parts.
     pub(super) fn map_chunks(&self, dir: Direction, mut x: Tensor<B>, output: Shape, chunks: &[Range<usize>]) -> Result<Mapped<B>> {
         let backend = self.backend();
         let mut logdet = Tensor::zeros(backend, Shape::per_sample(x.shape().batch()))?;
@@ -40,7 +41,7 @@ impl<L: Invertible, B: Backend> Call<'_, L, B> {
         Ok(Mapped { state: x.reshape(output)?, logdet })
     }
 
-    /// [`pull`](Call::pull) by parts. Each has a gradient of its own; they are added in their order.
+    /// [`pull`](Erased::pull) by parts. Each has a gradient of its own; they are added in their order.
     pub(super) fn pull_chunks(
         &self,
         dir: Direction,

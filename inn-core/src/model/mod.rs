@@ -1,6 +1,7 @@
 //! The public face of a layer or network: every mode, by value.
 
 mod chunks;
+mod erased;
 mod net;
 mod owned;
 mod second;
@@ -10,9 +11,8 @@ pub use owned::Model;
 pub use second::Hessian;
 
 use crate::backend::{Backend, Direction};
-use crate::dual::Dual;
-use crate::error::{Error, Result, expect_shape};
-use crate::layer::{Facts, Gradients, Inputs, Invertible};
+use crate::error::Result;
+use crate::layer::{Inputs, Invertible};
 use crate::operator::LinearOperator;
 use crate::params::Params;
 use crate::shape::Shape;
@@ -20,6 +20,7 @@ use crate::tensor::Tensor;
 use crate::terms::{self, LogScales};
 use crate::trail::Trail;
 use crate::visit::Visitor;
+use erased::Erased;
 
 /// What a call brings beside the state: nothing by default.
 pub struct Given<'a, B: Backend> {
@@ -139,9 +140,7 @@ impl<'a, L: Invertible, B: Backend> Call<'a, L, B> {
     /// # Errors
     /// What the layer's gate refuses.
     pub fn check(&self, dir: Direction, input: Shape) -> Result<Shape> {
-        let conditions: Vec<Shape> = self.given.conditions.iter().map(Tensor::shape).collect();
-        let operator = self.given.operator.map(|a| (a.domain(), a.range()));
-        self.layer.check(dir, Facts { layout: self.theta.layout(), conditions: &conditions, operator }, input)
+        self.erased().check(dir, input)
     }
 
     /// The layer.
@@ -159,14 +158,12 @@ impl<'a, L: Invertible, B: Backend> Call<'a, L, B> {
         self.theta
     }
 
+    fn erased(&self) -> Erased<'a, B> {
+        Erased { layer: self.layer, theta: self.theta, given: self.given }
+    }
+
     pub(crate) fn inputs(&self, batch: usize) -> Inputs<'a, B> {
-        Inputs {
-            theta: self.theta,
-            conditions: self.given.conditions,
-            operator: self.given.operator,
-            trail: self.given.trail,
-            samples: 0..batch,
-        }
+        self.erased().inputs(batch)
     }
 
     /// y = f(x) and ln|det ∂y/∂x| for each sample.
@@ -186,17 +183,8 @@ impl<'a, L: Invertible, B: Backend> Call<'a, L, B> {
     }
 
     /// [`forward`](Self::forward) or [`inverse`](Self::inverse).
-    pub fn map(&self, dir: Direction, mut x: Tensor<B>) -> Result<Mapped<B>> {
-        let output = self.check(dir, x.shape())?;
-        let chunks = self.chunks(x.shape());
-        if chunks.len() > 1 {
-            return self.map_chunks(dir, x, output, &chunks);
-        }
-        let batch = x.shape().batch();
-        let mut logdet = Tensor::zeros(self.backend(), Shape::per_sample(batch))?;
-        let (backend, elements) = (self.backend(), x.shape().len());
-        backend.enter(elements, || self.layer.map(dir, &self.inputs(batch), &mut x.view_mut(), &mut logdet.view_mut()))?;
-        Ok(Mapped { state: x.reshape(output)?, logdet })
+    pub fn map(&self, dir: Direction, x: Tensor<B>) -> Result<Mapped<B>> {
+        self.erased().map(dir, x)
     }
 
     /// From y and the cotangents of y and of the log-determinant: x, the cotangent of x, those of the conditions, and the gradient of the
@@ -218,41 +206,9 @@ impl<'a, L: Invertible, B: Backend> Call<'a, L, B> {
         self.pull(Direction::Inverse, x, gx, gl, grads)
     }
 
-    /// Frozen parameters have no gradient.
-    fn clear_frozen(&self, grads: &mut Params<B>) -> Result<()> {
-        if self.theta.layout().entries().iter().any(crate::params::Entry::is_frozen) {
-            grads.set_layout(self.theta.layout())?;
-            grads.clear_frozen()?;
-        }
-        Ok(())
-    }
-
     /// [`backward`](Self::backward) or [`backward_inverse`](Self::backward_inverse).
-    pub fn pull(&self, dir: Direction, mut y: Tensor<B>, mut gy: Tensor<B>, gl: &Tensor<B>, grads: &mut Params<B>) -> Result<Pulled<B>> {
-        let input = self.check(dir.flip(), y.shape())?;
-        let batch = y.shape().batch();
-        expect_shape("cotangent", y.shape(), gy.shape())?;
-        expect_shape("cotangent of the log-determinant", Shape::per_sample(batch), gl.shape())?;
-        if !grads.layout().is_compatible(self.theta.layout()) {
-            return Err(Error::shape("gradients", "the layout of the parameters", "another one"));
-        }
-        let chunks = self.chunks(y.shape());
-        if chunks.len() > 1 {
-            let pulled = self.pull_chunks(dir, (y, gy, gl), input, grads, &chunks)?;
-            self.clear_frozen(grads)?;
-            return Ok(pulled);
-        }
-        let mut conditions = Vec::with_capacity(self.given.conditions.len());
-        for condition in self.given.conditions {
-            conditions.push(Tensor::zeros(self.backend(), condition.shape())?);
-        }
-        let mut gradients = Gradients { theta: grads, conditions: &mut conditions };
-        let (backend, elements) = (self.backend(), y.shape().len());
-        backend.enter(elements, || {
-            self.layer.pull(dir, &self.inputs(batch), &mut y.view_mut(), &mut gy.view_mut(), gl.view(), &mut gradients)
-        })?;
-        self.clear_frozen(grads)?;
-        Ok(Pulled { state: y.reshape(input)?, cotangent: gy.reshape(input)?, conditions })
+    pub fn pull(&self, dir: Direction, y: Tensor<B>, gy: Tensor<B>, gl: &Tensor<B>, grads: &mut Params<B>) -> Result<Pulled<B>> {
+        self.erased().pull(dir, y, gy, gl, grads)
     }
 
     /// The derivative of `forward` along (dx, dθ, dconditions).
@@ -274,12 +230,7 @@ impl<'a, L: Invertible, B: Backend> Call<'a, L, B> {
     /// [`jvp`](Self::jvp) or [`jvp_inverse`](Self::jvp_inverse).
     pub fn push(&self, dir: Direction, x: Tensor<B>, dx: Tensor<B>, along: &Along<'_, B>) -> Result<Tangent<B>> {
         self.check(dir, x.shape())?;
-        expect_shape("tangent", x.shape(), dx.shape())?;
-        let pairs = second::dual_inputs(Dual::new(self.backend().clone()), self.theta, self.given, along)?;
-        let out = pairs.call(self.layer).map(dir, pairs.dual.tensor(x, dx))?;
-        let (state, tangent) = pairs.dual.split(out.state);
-        let (logdet, logdet_tangent) = pairs.dual.split(out.logdet);
-        Ok(Tangent { state, tangent, logdet, logdet_tangent })
+        second::push(self.layer, self.theta, self.given, dir, x, dx, along)
     }
 
     /// Shows the layers of a network to `visitor`, each at its input, in the order of this direction, and returns the mapped state.

@@ -1,6 +1,7 @@
 //! Second derivatives, and what first derivatives over pairs own.
 
-use super::{Along, Call, Given};
+use super::erased::{Erased, Maps};
+use super::{Along, Call, Given, Tangent};
 use crate::backend::{Backend, Direction};
 use crate::dual::{Dual, DualOperator};
 use crate::error::{Error, Result, expect_shape};
@@ -45,7 +46,8 @@ impl<'a, L: Invertible, B: Backend> Call<'a, L, B> {
         gl: &Tensor<B>,
         along: &Along<'_, B>,
     ) -> Result<Hessian<B>> {
-        self.pull_pairs(Dual::new(self.backend().clone()), dir, (y, dy), (gy, dgy), gl, along)
+        self.check(dir.flip(), y.shape())?;
+        pull_pairs(self.layer, self.theta, self.given, Dual::new(self.backend().clone()), dir, (y, dy), (gy, dgy), gl, along)
     }
 
     /// The Gauss-Newton product of the same objective: Jᵀ dgy and the curvature of the log-determinant's own terms, without the second
@@ -63,37 +65,56 @@ impl<'a, L: Invertible, B: Backend> Call<'a, L, B> {
         along: &Along<'_, B>,
     ) -> Result<Hessian<B>> {
         let gy = Tensor::zeros(self.backend(), dgy.shape())?;
-        self.pull_pairs(Dual::gauss_newton(self.backend().clone()), dir, (y, dy), (gy, dgy), gl, along)
+        self.check(dir.flip(), y.shape())?;
+        pull_pairs(self.layer, self.theta, self.given, Dual::gauss_newton(self.backend().clone()), dir, (y, dy), (gy, dgy), gl, along)
     }
+}
 
-    /// [`pull`](Self::pull) over pairs (value, tangent) of y and of its cotangent.
-    fn pull_pairs<const G: bool>(
-        &self,
-        dual: Dual<B, G>,
-        dir: Direction,
-        y: (Tensor<B>, Tensor<B>),
-        gy: (Tensor<B>, Tensor<B>),
-        gl: &Tensor<B>,
-        along: &Along<'_, B>,
-    ) -> Result<Hessian<B>> {
-        let shape = y.0.shape();
-        self.check(dir.flip(), shape)?;
-        expect_shape("tangent", shape, y.1.shape())?;
-        expect_shape("cotangent", shape, gy.0.shape())?;
-        expect_shape("tangent of the cotangent", shape, gy.1.shape())?;
-        expect_shape("cotangent of the log-determinant", Shape::per_sample(shape.batch()), gl.shape())?;
-        let pairs = dual_inputs(dual, self.theta, self.given, along)?;
-        let dual = &pairs.dual;
-        let mut grads = Params::zeros(dual, self.theta.layout())?;
-        let (y, gy, gl) = (dual.tensor(y.0, y.1), dual.tensor(gy.0, gy.1), dual.seed(gl)?);
-        let pulled = pairs.call(self.layer).pull(dir, y, gy, &gl, &mut grads)?;
-        let (state, tangent) = dual.split(pulled.state);
-        let (cotangent, cotangent_tangent) = dual.split(pulled.cotangent);
-        let condition_tangents = pulled.conditions.into_iter().map(|c| dual.split(c).1).collect();
-        let theta_tangent = Params::zeros(self.backend(), self.theta.layout())?;
-        let theta_tangent = grads.into_tangent(theta_tangent)?;
-        Ok(Hessian { state, tangent, cotangent, cotangent_tangent, condition_tangents, theta_tangent })
-    }
+/// A map over pairs (value, tangent).
+pub(super) fn push<B: Backend>(
+    layer: &dyn Maps<Dual<B>>,
+    theta: &Params<B>,
+    given: Given<'_, B>,
+    dir: Direction,
+    x: Tensor<B>,
+    dx: Tensor<B>,
+    along: &Along<'_, B>,
+) -> Result<Tangent<B>> {
+    expect_shape("tangent", x.shape(), dx.shape())?;
+    let pairs = dual_inputs(Dual::new(theta.backend().clone()), theta, given, along)?;
+    let out = pairs.call(layer).map(dir, pairs.dual.tensor(x, dx))?;
+    let (state, tangent) = pairs.dual.split(out.state);
+    let (logdet, logdet_tangent) = pairs.dual.split(out.logdet);
+    Ok(Tangent { state, tangent, logdet, logdet_tangent })
+}
+
+/// A pullback over pairs of y and of its cotangent.
+fn pull_pairs<B: Backend, const G: bool>(
+    layer: &dyn Maps<Dual<B, G>>,
+    theta: &Params<B>,
+    given: Given<'_, B>,
+    dual: Dual<B, G>,
+    dir: Direction,
+    y: (Tensor<B>, Tensor<B>),
+    gy: (Tensor<B>, Tensor<B>),
+    gl: &Tensor<B>,
+    along: &Along<'_, B>,
+) -> Result<Hessian<B>> {
+    let shape = y.0.shape();
+    expect_shape("tangent", shape, y.1.shape())?;
+    expect_shape("cotangent", shape, gy.0.shape())?;
+    expect_shape("tangent of the cotangent", shape, gy.1.shape())?;
+    expect_shape("cotangent of the log-determinant", Shape::per_sample(shape.batch()), gl.shape())?;
+    let pairs = dual_inputs(dual, theta, given, along)?;
+    let dual = &pairs.dual;
+    let mut grads = Params::zeros(dual, theta.layout())?;
+    let (y, gy, gl) = (dual.tensor(y.0, y.1), dual.tensor(gy.0, gy.1), dual.seed(gl)?);
+    let pulled = pairs.call(layer).pull(dir, y, gy, &gl, &mut grads)?;
+    let (state, tangent) = dual.split(pulled.state);
+    let (cotangent, cotangent_tangent) = dual.split(pulled.cotangent);
+    let condition_tangents = pulled.conditions.into_iter().map(|c| dual.split(c).1).collect();
+    let theta_tangent = grads.into_tangent(Params::zeros(theta.backend(), theta.layout())?)?;
+    Ok(Hessian { state, tangent, cotangent, cotangent_tangent, condition_tangents, theta_tangent })
 }
 
 /// A second derivative, see [`Call::hessian`].
@@ -121,9 +142,9 @@ pub(super) struct Pairs<'a, B: Backend, const G: bool> {
 }
 
 impl<B: Backend, const G: bool> Pairs<'_, B, G> {
-    pub fn call<'b, L: Invertible>(&'b self, layer: &'b L) -> Call<'b, L, Dual<B, G>> {
+    fn call<'b>(&'b self, layer: &'b dyn Maps<Dual<B, G>>) -> Erased<'b, Dual<B, G>> {
         let operator = self.operator.as_ref().map(|a| a as &dyn LinearOperator<Dual<B, G>>);
-        Call::new(layer, &self.theta, Given { conditions: &self.conditions, operator, trail: None })
+        Erased { layer, theta: &self.theta, given: Given { conditions: &self.conditions, operator, trail: None } }
     }
 }
 
