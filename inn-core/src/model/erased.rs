@@ -1,7 +1,9 @@
-//! What surrounds a layer in a call, for layers of any type: compiled once for a backend, and not again for every layer on it.
+//! Layers without their types: what surrounds a layer in a call, and the harness that verifies it, are compiled once for a backend and not
+//! again for every layer on it.
 
 use super::{Given, Mapped, Pulled};
 use crate::backend::{Backend, Direction};
+use crate::dual::Dual;
 use crate::error::{Error, Result, expect_shape};
 use crate::layer::{Facts, Gradients, Inputs, Invertible};
 use crate::params::Params;
@@ -10,7 +12,7 @@ use crate::tensor::Tensor;
 use crate::view::{View, ViewMut};
 
 /// An [`Invertible`] on one backend.
-pub(super) trait Maps<B: Backend>: Sync {
+pub(crate) trait Maps<B: Backend>: Sync {
     fn check(&self, dir: Direction, facts: Facts<'_>, input: Shape) -> Result<Shape>;
     fn map(&self, dir: Direction, at: &Inputs<'_, B>, x: &mut ViewMut<'_, B>, logdet: &mut ViewMut<'_, B>) -> Result<()>;
     fn pull(
@@ -44,8 +46,19 @@ impl<L: Invertible, B: Backend> Maps<B> for L {
     }
 }
 
+/// An [`Invertible`] on one backend, and on pairs over it.
+pub(crate) trait Layer<B: Backend>: Maps<B> + Maps<Dual<B>> {
+    fn name(&self) -> String;
+}
+
+impl<L: Invertible, B: Backend> Layer<B> for L {
+    fn name(&self) -> String {
+        Invertible::name(self)
+    }
+}
+
 /// A [`Call`](super::Call) that has forgotten the type of its layer.
-pub(super) struct Erased<'a, B: Backend> {
+pub(crate) struct Erased<'a, B: Backend> {
     pub layer: &'a dyn Maps<B>,
     pub theta: &'a Params<B>,
     pub given: Given<'a, B>,

@@ -6,9 +6,11 @@ mod net;
 mod owned;
 mod second;
 
+pub(crate) use erased::{Erased, Layer, Maps};
 pub use net::{NetCall, NetPulled};
 pub use owned::Model;
 pub use second::Hessian;
+pub(crate) use second::{pull_pairs, push};
 
 use crate::backend::{Backend, Direction};
 use crate::error::Result;
@@ -20,7 +22,6 @@ use crate::tensor::Tensor;
 use crate::terms::{self, LogScales};
 use crate::trail::Trail;
 use crate::visit::Visitor;
-use erased::Erased;
 
 /// What a call brings beside the state: nothing by default.
 pub struct Given<'a, B: Backend> {
@@ -230,7 +231,7 @@ impl<'a, L: Invertible, B: Backend> Call<'a, L, B> {
     /// [`jvp`](Self::jvp) or [`jvp_inverse`](Self::jvp_inverse).
     pub fn push(&self, dir: Direction, x: Tensor<B>, dx: Tensor<B>, along: &Along<'_, B>) -> Result<Tangent<B>> {
         self.check(dir, x.shape())?;
-        second::push(self.layer, self.theta, self.given, dir, x, dx, along)
+        push(self.layer, self.theta, self.given, dir, x, dx, along)
     }
 
     /// Shows the layers of a network to `visitor`, each at its input, in the order of this direction, and returns the mapped state.

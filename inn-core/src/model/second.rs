@@ -71,7 +71,7 @@ impl<'a, L: Invertible, B: Backend> Call<'a, L, B> {
 }
 
 /// A map over pairs (value, tangent).
-pub(super) fn push<B: Backend>(
+pub(crate) fn push<B: Backend>(
     layer: &dyn Maps<Dual<B>>,
     theta: &Params<B>,
     given: Given<'_, B>,
@@ -89,7 +89,7 @@ pub(super) fn push<B: Backend>(
 }
 
 /// A pullback over pairs of y and of its cotangent.
-fn pull_pairs<B: Backend, const G: bool>(
+pub(crate) fn pull_pairs<B: Backend, const G: bool>(
     layer: &dyn Maps<Dual<B, G>>,
     theta: &Params<B>,
     given: Given<'_, B>,

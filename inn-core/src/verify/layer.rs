@@ -3,13 +3,13 @@
 use super::Tolerances;
 use super::derivatives::{self, Subject, best, central, gap, identical, reach};
 use super::determinant::ln_abs_det;
-use super::erased::Erased;
 use super::report::Report;
 use super::space::{Blocks, Draw, deviation, norm, relative, worse};
 use crate::backend::{Backend, Direction};
+use crate::dual::Dual;
 use crate::error::Result;
 use crate::layer::{Gradients, Inputs};
-use crate::model::{Along, Given};
+use crate::model::{Along, Erased, Given, Layer, Maps, pull_pairs, push};
 use crate::operator::LinearOperator;
 use crate::params::{Layout, Params};
 use crate::shape::Shape;
@@ -22,7 +22,7 @@ const DENSE: usize = 256;
 /// A layer with what it is called with, as a map of host numbers: blocks are the state, the conditions and the parameters.
 pub(super) struct Bench<'a, B: Backend> {
     pub backend: &'a B,
-    pub layer: &'a dyn Erased<B>,
+    pub layer: &'a dyn Layer<B>,
     pub layout: &'a Arc<Layout>,
     pub operator: Option<&'a dyn LinearOperator<B>>,
     pub conditions: &'a [Shape],
@@ -73,6 +73,10 @@ impl<B: Backend> Bench<'_, B> {
         Given { conditions: &placed.conditions, operator: self.operator, trail: None }
     }
 
+    fn call<'b>(&'b self, placed: &'b Placed<B>) -> Erased<'b, B> {
+        Erased { layer: self.layer, theta: &placed.theta, given: self.given(placed) }
+    }
+
     fn place(&self, at: &Blocks) -> Result<Placed<B>> {
         place(self.backend, self.layout, self.conditions, at)
     }
@@ -84,7 +88,7 @@ impl<B: Backend> Bench<'_, B> {
     /// (state, log-determinant) of the map taken.
     pub fn map(&self, dir: Direction, input: Shape, at: &Blocks) -> Result<Blocks> {
         let placed = self.place(at)?;
-        let mapped = self.layer.map(dir, &placed.theta, self.given(&placed), self.tensor(input, &at.0[0])?)?;
+        let mapped = self.call(&placed).map(dir, self.tensor(input, &at.0[0])?)?;
         Ok(Blocks(vec![mapped.state.to_f64()?, mapped.logdet.to_f64()?]))
     }
 
@@ -94,7 +98,7 @@ impl<B: Backend> Bench<'_, B> {
         let mut grads = Params::zeros(self.backend, self.layout)?;
         let gl = self.tensor(Shape::per_sample(output.batch()), &cotangent.0[1])?;
         let (y, gy) = (self.tensor(output, image)?, self.tensor(output, &cotangent.0[0])?);
-        let pulled = self.layer.pull(dir, &placed.theta, self.given(&placed), (y, gy), &gl, &mut grads)?;
+        let pulled = self.call(&placed).pull(dir, y, gy, &gl, &mut grads)?;
         Ok((pulled.state.to_f64()?, collect(&pulled.cotangent, &pulled.conditions, &grads)?))
     }
 
@@ -103,7 +107,7 @@ impl<B: Backend> Bench<'_, B> {
         let (placed, along) = (self.place(at)?, self.place(direction)?);
         let (x, dx) = (self.tensor(input, &at.0[0])?, self.tensor(input, &direction.0[0])?);
         let along = Along { theta: Some(&along.theta), conditions: &along.conditions };
-        let t = self.layer.push(dir, &placed.theta, self.given(&placed), (x, dx), &along)?;
+        let t = push(self.layer, &placed.theta, self.given(&placed), dir, x, dx, &along)?;
         let value = Blocks(vec![t.state.to_f64()?, t.logdet.to_f64()?]);
         Ok((value, Blocks(vec![t.tangent.to_f64()?, t.logdet_tangent.to_f64()?])))
     }
@@ -166,7 +170,7 @@ impl<B: Backend> Directed<'_, '_, B> {
         let placed = self.bench.place(at)?;
         let mut x = self.bench.tensor(self.input, &at.0[0])?;
         let mut logdet = self.bench.tensor(Shape::per_sample(self.input.batch()), &before)?;
-        self.bench.layer.map_in_place(self.dir, &self.inputs(&placed), &mut x.view_mut(), &mut logdet.view_mut())?;
+        Maps::<B>::map(self.bench.layer, self.dir, &self.inputs(&placed), &mut x.view_mut(), &mut logdet.view_mut())?;
         let added: Vec<f64> = logdet.to_f64()?.iter().zip(&before).map(|(a, b)| a - b).collect();
         report.at_most(format!("{prefix}log-determinant is added"), deviation(&added, &base.0[1], 1.0), 1e-12);
         Ok(())
@@ -222,7 +226,7 @@ impl<B: Backend> Directed<'_, '_, B> {
             let (mut y, mut gy) = (self.bench.tensor(self.output, &base.0[0])?, self.bench.tensor(self.output, &cotangent.0[0])?);
             let mut gradients = Gradients { theta: &mut grads, conditions: &mut conditions };
             let at = self.inputs(&placed);
-            self.bench.layer.pull_in_place(self.dir, &at, &mut y.view_mut(), &mut gy.view_mut(), gl.view(), &mut gradients)?;
+            Maps::<B>::pull(self.bench.layer, self.dir, &at, &mut y.view_mut(), &mut gy.view_mut(), gl.view(), &mut gradients)?;
             pulled = Some(gy);
         }
         if let Some(gy) = pulled {
@@ -296,7 +300,9 @@ impl<B: Backend> Directed<'_, '_, B> {
         let state = |values: &[f64]| self.bench.tensor(self.output, values);
         let gl = self.bench.tensor(Shape::per_sample(self.output.batch()), &cotangent.0[1])?;
         let (y, dy, gy) = (state(&value.0[0])?, state(&tangent.0[0])?, state(&cotangent.0[0])?);
-        let product = self.bench.layer.hessian(self.dir, &placed.theta, self.bench.given(&placed), [y, dy, gy], &gl, &along)?;
+        let (dual, given) = (Dual::<B>::new(self.bench.backend.clone()), self.bench.given(&placed));
+        let gy = (gy, Tensor::zeros(self.bench.backend, self.output)?);
+        let product = pull_pairs(self.bench.layer, &placed.theta, given, dual, self.dir, (y, dy), gy, &gl, &along)?;
         let recovered = deviation(&product.tangent.to_f64()?, &direction.0[0], 1.0);
         report.at_most(format!("{prefix}pull recovers the tangent"), recovered, tolerances.round_trip);
         let product = collect(&product.cotangent_tangent, &product.condition_tangents, &product.theta_tangent)?;

@@ -92,7 +92,6 @@ mod agreement;
 mod conditioner;
 mod derivatives;
 mod determinant;
-mod erased;
 mod layer;
 mod operator;
 mod report;
@@ -104,11 +103,11 @@ use crate::backend::{Backend, Direction};
 use crate::conditioner::Conditioner;
 use crate::error::{Error, Result};
 use crate::layer::{Facts, Invertible};
+use crate::model::{Layer, Maps};
 use crate::operator::LinearOperator;
 use crate::params::{Layout, Params};
 use crate::scalar::Element;
 use crate::shape::Shape;
-use erased::Erased;
 use layer::{Bench, Directed};
 use space::{Blocks, Draw};
 use std::sync::Arc;
@@ -191,7 +190,7 @@ impl<'a, B: Backend> Verify<'a, B> {
         self.erased(layer, layout, input)
     }
 
-    fn erased(&self, layer: &dyn Erased<B>, layout: &Arc<Layout>, input: Shape) -> Result<Report> {
+    fn erased(&self, layer: &dyn Layer<B>, layout: &Arc<Layout>, input: Shape) -> Result<Report> {
         self.expect_double()?;
         let layout = layout.with_frozen(|_| false);
         let bench = self.bench(&self.backend, layer, &layout);
@@ -222,8 +221,8 @@ impl<'a, B: Backend> Verify<'a, B> {
     fn erased_agrees_with<C: Backend>(
         &self,
         other: &C,
-        layer: &dyn Erased<B>,
-        there: &dyn Erased<C>,
+        layer: &dyn Layer<B>,
+        there: &dyn Layer<C>,
         layout: &Arc<Layout>,
         input: Shape,
         tolerance: f64,
@@ -278,7 +277,7 @@ impl<'a, B: Backend> Verify<'a, B> {
         Err(Error::config("backend", format!("expected numbers of double precision, got {got}; `agrees_with` compares others with them")))
     }
 
-    fn bench<'b>(&'b self, backend: &'b B, layer: &'b dyn Erased<B>, layout: &'b Arc<Layout>) -> Bench<'b, B> {
+    fn bench<'b>(&'b self, backend: &'b B, layer: &'b dyn Layer<B>, layout: &'b Arc<Layout>) -> Bench<'b, B> {
         let names = layer::names(self.conditions.len(), layout);
         Bench { backend, layer, layout, operator: self.operator, conditions: &self.conditions, names }
     }
@@ -287,11 +286,11 @@ impl<'a, B: Backend> Verify<'a, B> {
     fn both<'b, 'c>(&self, bench: &'c Bench<'b, B>, input: Shape, draw: &mut Draw) -> Result<[(Directed<'b, 'c, B>, Blocks); 2]> {
         let operator = self.operator.map(|a| (a.domain(), a.range()));
         let facts = Facts { layout: bench.layout, conditions: &self.conditions, operator };
-        let output = bench.layer.check(Direction::Forward, facts, input)?;
+        let output = Maps::<B>::check(bench.layer, Direction::Forward, facts, input)?;
         crate::error::expect_shape(
             "input of the layer, as its inverse states it",
             input,
-            bench.layer.check(Direction::Inverse, facts, output)?,
+            Maps::<B>::check(bench.layer, Direction::Inverse, facts, output)?,
         )?;
         let at = self.point(bench.layout, input, draw)?;
         // Another input for the inverse, so that the two directions do not meet at one point.

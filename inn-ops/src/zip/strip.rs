@@ -31,6 +31,53 @@ pub(super) struct Totals<T> {
     pub(super) dense: bool,
 }
 
+impl<T> Totals<T> {
+    /// Reads one vector for each sum.
+    ///
+    /// # Safety
+    /// They are valid, as for all methods.
+    #[inline(always)]
+    unsafe fn load<V: Vector<Elem = T>>(&self, totals: &mut [V]) {
+        for (i, total) in totals.iter_mut().enumerate() {
+            // SAFETY: the caller's promise.
+            *total = unsafe { V::load(self.first.add(i * self.apart)) };
+        }
+    }
+
+    /// Adds what vector `v` gave: in memory where there is one value an element, else to `totals`.
+    ///
+    /// # Safety
+    /// See [`load`](Self::load).
+    #[inline(always)]
+    unsafe fn add<V: Vector<Elem = T>>(&self, v: usize, sums: &[V], totals: &mut [V]) {
+        for (i, (sum, total)) in sums.iter().zip(totals).enumerate() {
+            if self.dense {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let place = self.first.add(i * self.apart + v * V::N);
+                    (V::load(place) + *sum).store(place);
+                }
+            } else {
+                *total = *total + *sum;
+            }
+        }
+    }
+
+    /// Writes `totals` back, where they were added to.
+    ///
+    /// # Safety
+    /// See [`load`](Self::load).
+    #[inline(always)]
+    unsafe fn store<V: Vector<Elem = T>>(&self, totals: &[V]) {
+        if !self.dense {
+            for (i, total) in totals.iter().enumerate() {
+                // SAFETY: the caller's promise.
+                unsafe { total.store(self.first.add(i * self.apart)) };
+            }
+        }
+    }
+}
+
 /// A kernel, its type erased: rows, tasks and threads do not depend on it.
 pub trait Evaluate<T>: Sync {
     /// Its operands.
@@ -68,13 +115,13 @@ impl<T: CpuElement, K: Kernel> Job<T> for Vectors<'_, T, K> {
         let zero = [V::zero(); MOST];
         let (mut channel_totals, mut sample_totals) = (zero, zero);
         let (channel, sample) = (strip.channel_sums, strip.sample_sums);
-        // SAFETY: `Evaluate::evaluate` was promised that the addresses are valid.
+        // SAFETY: `Evaluate::evaluate` was promised that the addresses are valid. What `const` conditions rule out is not even handed to LLVM.
         unsafe {
-            for i in 0..K::CHANNEL_SUMS {
-                channel_totals[i] = V::load(channel.first.add(i * channel.apart));
+            if const { K::CHANNEL_SUMS > 0 } {
+                channel.load(&mut channel_totals[..K::CHANNEL_SUMS]);
             }
-            for i in 0..K::SAMPLE_SUMS {
-                sample_totals[i] = V::load(sample.first.add(i * sample.apart));
+            if const { K::SAMPLE_SUMS > 0 } {
+                sample.load(&mut sample_totals[..K::SAMPLE_SUMS]);
             }
             for v in 0..strip.count {
                 let (mut read, mut update, mut channel_sums, mut sample_sums) = (zero, zero, zero, zero);
@@ -94,32 +141,18 @@ impl<T: CpuElement, K: Kernel> Job<T> for Vectors<'_, T, K> {
                 for i in 0..K::UPDATE {
                     update[i].store(strip.new[i].0.add(v * strip.new[i].1));
                 }
-                for i in 0..K::CHANNEL_SUMS {
-                    if channel.dense {
-                        let place = channel.first.add(i * channel.apart + v * V::N);
-                        (V::load(place) + channel_sums[i]).store(place);
-                    } else {
-                        channel_totals[i] = channel_totals[i] + channel_sums[i];
-                    }
+                if const { K::CHANNEL_SUMS > 0 } {
+                    channel.add(v, &channel_sums[..K::CHANNEL_SUMS], &mut channel_totals);
                 }
-                for i in 0..K::SAMPLE_SUMS {
-                    if sample.dense {
-                        let place = sample.first.add(i * sample.apart + v * V::N);
-                        (V::load(place) + sample_sums[i]).store(place);
-                    } else {
-                        sample_totals[i] = sample_totals[i] + sample_sums[i];
-                    }
+                if const { K::SAMPLE_SUMS > 0 } {
+                    sample.add(v, &sample_sums[..K::SAMPLE_SUMS], &mut sample_totals);
                 }
             }
-            if !channel.dense {
-                for i in 0..K::CHANNEL_SUMS {
-                    channel_totals[i].store(channel.first.add(i * channel.apart));
-                }
+            if const { K::CHANNEL_SUMS > 0 } {
+                channel.store(&channel_totals[..K::CHANNEL_SUMS]);
             }
-            if !sample.dense {
-                for i in 0..K::SAMPLE_SUMS {
-                    sample_totals[i].store(sample.first.add(i * sample.apart));
-                }
+            if const { K::SAMPLE_SUMS > 0 } {
+                sample.store(&sample_totals[..K::SAMPLE_SUMS]);
             }
         }
     }
