@@ -157,9 +157,7 @@ fn predicted_and_flat() {
     conditionals.iter().for_each(|m| expect_predicted("conditional Glow", m));
 
     let families = [("Glow", glows), ("hyperbolic", hyperbolics), ("conditional Glow", conditionals)];
-    // Which operands a network keeps does not depend on the vectors; scratch does, and the three above take all kinds of it.
-    let more = if inn_ops::simd::level().is_widest() { inference() } else { Vec::new() };
-    for (name, [shallow, deep]) in families.into_iter().chain(more) {
+    for (name, [shallow, deep]) in families.into_iter().chain(inference()) {
         // The buffers of a step, which `measure` has seen to be as predicted.
         let [few, many] = [shallow, deep].map(|m| m.memory.total() - m.memory.parameters - m.memory.gradients);
         assert_eq!(few, many, "{name}: working memory grows with depth");

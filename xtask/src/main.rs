@@ -149,8 +149,7 @@ fn has_standard_library(target: &str) -> bool {
 /// Unit, integration and doc tests in the test profile: optimized, with debug assertions and overflow checks, which release would leave out.
 ///
 /// The whole suite runs with the widest vectors that the machine has, and all of it but the doc tests, which would be compiled anew, with each
-/// other instruction set: the programs are there already, so that costs their time alone. Tests of chance that try layers, which do not know of
-/// vectors, try fewer with the others. `INN_SIMD` in the environment picks one.
+/// other instruction set: the programs are there already, so that costs their time alone. `INN_SIMD` in the environment picks one.
 fn test_all() -> Outcome {
     if std::env::var("INN_REQUIRE_GPU").is_ok_and(|v| v == "1") {
         eprintln!("INN_REQUIRE_GPU=1: without a GPU the tests fail");

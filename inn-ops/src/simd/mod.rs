@@ -61,11 +61,6 @@ impl Level {
     pub fn available() -> impl Iterator<Item = Level> {
         Self::ALL.into_iter().filter(|level| level.is_available())
     }
-
-    /// Whether this machine can run this level and no wider one.
-    pub fn is_widest(self) -> bool {
-        Self::available().next() == Some(self)
-    }
 }
 
 /// The level the kernels of this process use: the widest available one, or
