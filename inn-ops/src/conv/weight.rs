@@ -31,6 +31,10 @@ const END: usize = 2;
 const UNITS: usize = 16;
 /// Elements of all partial sums, beyond a single one.
 const PARTIALS: usize = 1 << 19;
+/// Cycles of [`divided`] for each position: what a tile takes besides its products, and copying a channel, if it is one of a vector or a row.
+const TILE: f64 = 4.0;
+const TURN: f64 = 4.0;
+const ROW: f64 = 0.3;
 
 /// Which channels are the lanes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +45,7 @@ enum Wide {
 
 /// The decomposition of a call. The boxes are dealt out to `slots`, each of
 /// which sums up its boxes in order; the sums are then added in order. The
-/// vectors of channels are divided into `parts`, which share no sums.
+/// vectors of channels, or the rows, are divided into parts, which share no sums.
 struct Weight<'a> {
     g: &'a Geometry,
     plan: Plan,
@@ -58,7 +62,8 @@ struct Weight<'a> {
     vector_taps: usize,
     row_taps: usize,
     slots: usize,
-    parts: usize,
+    vector_parts: usize,
+    row_parts: usize,
     small: bool,
 }
 
@@ -88,8 +93,8 @@ impl<'a> Weight<'a> {
         let units = (total / SMALL).clamp(1, UNITS);
         let sums = vectors * lanes * vector_taps * rows * row_taps;
         let slots = plan.boxes().min(units).min(PARTIALS / sums.max(1)).max(1);
-        // Parts copy the rows once each.
-        let parts = parts(slots, threads, units.div_ceil(2).min(vectors));
+        let parts = parts(slots, threads, units.div_ceil(2).min(vectors.max(rows)));
+        let [vector_parts, row_parts] = divided([vectors, rows], [vector_taps, row_taps], [width, kernels.outer.len()], parts);
         Weight {
             g,
             plan,
@@ -97,13 +102,14 @@ impl<'a> Weight<'a> {
             lanes,
             wide_channels,
             vectors,
-            vector_chunk: even(vectors.div_ceil(parts), vector_len * lanes),
+            vector_chunk: even(vectors.div_ceil(vector_parts), vector_len * lanes),
             rows,
-            row_chunk: even(rows, row_len),
+            row_chunk: even(rows.div_ceil(row_parts), row_len),
             vector_taps,
             row_taps,
             slots,
-            parts,
+            vector_parts,
+            row_parts,
             small: total <= SMALL,
         }
     }
@@ -111,6 +117,11 @@ impl<'a> Weight<'a> {
     /// Elements of a row of sums, `[vector][tap][lane]`.
     fn row(&self) -> usize {
         self.vectors * self.vector_taps * self.lanes
+    }
+
+    /// Units that share a slot.
+    fn parts(&self) -> usize {
+        self.vector_parts * self.row_parts
     }
 
     /// Elements of the sums of a slot.
@@ -130,21 +141,22 @@ impl<'a> Weight<'a> {
 
     /// Sums up one slot for some of the vectors.
     fn unit<T: Dispatch>(&self, unit: usize, kernels: &Kernels<T>, x: Planes<'_, T>, gy: Planes<'_, T>, sums: Shared<T>) {
-        let (slot, part) = (unit / self.parts, unit % self.parts);
-        let vectors = split(self.vectors, self.parts, part);
+        let (slot, part) = (unit / self.parts(), unit % self.parts());
+        let vectors = split(self.vectors, self.vector_parts, part / self.row_parts);
+        let rows = split(self.rows, self.row_parts, part % self.row_parts);
         let sums = sums.get().wrapping_add(slot * self.sums());
         with_two(self.vector_elements(), self.row_elements(), |vector_buffer: &mut [T], row_buffer| {
             with_index(|index| {
                 // Rows that fit as a whole are the same for all vectors.
-                let whole = self.row_chunk == self.rows;
+                let whole = self.row_chunk >= rows.len();
                 let boxes = split(self.plan.boxes(), self.slots, slot);
                 for number in boxes.clone() {
                     let piece = self.plan.piece(number);
                     for v in vectors.clone().step_by(self.vector_chunk) {
                         let chunk = v..(v + self.vector_chunk).min(vectors.end);
                         self.copy_vectors(&piece, kernels, x, gy, chunk.clone(), vector_buffer, index);
-                        for r in (0..self.rows).step_by(self.row_chunk) {
-                            let rows = r..(r + self.row_chunk).min(self.rows);
+                        for r in rows.clone().step_by(self.row_chunk) {
+                            let rows = r..(r + self.row_chunk).min(rows.end);
                             if !whole || v == vectors.start {
                                 self.copy_rows(&piece, kernels, x, gy, rows.clone(), row_buffer, index);
                             }
@@ -359,6 +371,17 @@ impl<'a> Weight<'a> {
     }
 }
 
+/// Divides vectors, or rows, into parts: what makes the largest part take the least time. Parts copy the other ones once each.
+fn divided([vectors, rows]: [usize; 2], [vector_taps, row_taps]: [usize; 2], [width, height]: [usize; 2], parts: usize) -> [usize; 2] {
+    let time = |[vector_parts, row_parts]: [usize; 2]| {
+        let (v, r) = (vectors.div_ceil(vector_parts), rows.div_ceil(row_parts));
+        let tiles = (v * vector_taps).div_ceil(width) * (r * row_taps).div_ceil(height);
+        (v * vector_taps * r * row_taps) as f64 + TILE * tiles as f64 + TURN * v as f64 + ROW * r as f64
+    };
+    let (by_vectors, by_rows) = ([parts.min(vectors), 1], [1, parts.min(rows)]);
+    if time(by_rows) < time(by_vectors) { by_rows } else { by_vectors }
+}
+
 /// Distance of the channels of output gradients of so many pixels: an odd
 /// number of cache lines, as for the planes of inputs.
 fn gy_len(pixels: usize) -> usize {
@@ -387,7 +410,7 @@ pub(super) fn weight_gradient<T: Dispatch>(
 fn pass<T: Dispatch>(g: &Geometry, kernels: &Kernels<T>, x: Planes<'_, T>, gy: Planes<'_, T>, gw: PlanesMut<'_, T>, accumulate: bool) {
     let weight = Weight::new(g, kernels, rayon::current_num_threads());
     with_buffer(weight.slots * weight.sums(), |sums: &mut [T]| {
-        let units = weight.slots * weight.parts;
+        let units = weight.slots * weight.parts();
         let many = weight.slots * weight.sums() > 1 << 16;
         let shared = Shared::new(sums);
         pool::each(units, weight.small, |unit| weight.unit(unit, kernels, x, gy, shared));
