@@ -1,8 +1,9 @@
 //! The forward operation and the input gradient.
 
+use super::copy::BESIDE;
 use super::copy::Source;
 use super::geometry::Geometry;
-use super::index::{Index, Lists, Taps, index_bytes, with_index};
+use super::index::{Index, Lists, Sources, Taps, index_bytes, listed, with_index};
 use super::kernels::{Dispatch, Kernels};
 use super::micro::Panel;
 use super::outer::Turn;
@@ -20,8 +21,6 @@ const PRIVATE: usize = 1 << 20;
 const BLOCK: usize = 64 << 10;
 /// Multiply-adds up to which a call stays on its thread: about 20 us.
 pub(super) const SMALL: usize = 1 << 21;
-/// Phases whose lists are kept for all blocks of rows at most.
-const LISTED: usize = 27;
 /// Positions of a box at least, so that starting it, its halo and the ends of
 /// its run cost little.
 const LEAST: usize = 384;
@@ -213,10 +212,9 @@ impl<'a> Apply<'a> {
         });
     }
 
-    /// Phases whose lists are kept; none if there are too many.
+    /// Phases of the target whose lists are kept for all blocks of rows.
     fn listed(&self) -> usize {
-        let phases = self.phases.iter().product();
-        if phases <= LISTED { phases } else { 0 }
+        listed(self.phases.iter().product())
     }
 
     /// Lists what a phase of the target reads and writes in a box.
@@ -311,24 +309,39 @@ pub(super) fn fill<T: Dispatch>(
     }
     let layout = &piece.layout;
     assert!(planes.len() >= channels.len() * layout.phases * layout.stride + SLACK);
-    let from = source.data[piece.sample * source.batch_stride + channels.start * source.channel_stride..].as_ptr();
-    plan.each_source_phase(|number, phase| {
-        index.sources(&plan.axes, piece, phase, source.batch_stride, kernels.lanes);
+    let planes = Shared::new(planes);
+    let copy = |number: usize, list: &Sources, some: Range<usize>| {
+        let at = piece.sample * source.batch_stride + (channels.start + some.start) * source.channel_stride;
         let copy = Source {
-            from,
-            channels: channels.len(),
+            from: source.data[at..].as_ptr(),
+            channels: some.len(),
             channel: source.channel_stride,
             step: plan.axes[2].source_step,
-            ops: &index.sources,
-            first: &index.source_first,
-            to: planes[number * layout.stride..].as_mut_ptr(),
+            ops: &list.ops,
+            first: &list.first,
+            to: planes.get().wrapping_add((some.start * layout.phases + number) * layout.stride),
             to_channel: layout.phases * layout.stride,
         };
         // SAFETY: `Kernels` of an available level; the source has the pixels
         // that `index` lists, as the callers checked its shape; the planes are
         // large enough as asserted above.
         unsafe { (kernels.planes)(&copy) };
+    };
+    let kept = listed(layout.phases);
+    plan.each_source_phase(|number, phase| {
+        let place = if kept == 0 { 0 } else { number };
+        index.sources(place, &plan.axes, piece, phase, source.batch_stride, kernels.lanes);
+        if kept == 0 {
+            copy(number, &index.sources[place], 0..channels.len());
+        }
     });
+    // The phases of a channel lie in the same cache lines, so they are copied one after the other.
+    let beside = if kept > 1 { BESIDE } else { channels.len() };
+    for c in (0..channels.len()).step_by(beside) {
+        for (number, list) in index.sources[..kept].iter().enumerate() {
+            copy(number, list, c..(c + beside).min(channels.len()));
+        }
+    }
 }
 
 /// The forward operation (`target[b, o] = sum w[o, i] * source[b, i]`) or, if
@@ -373,7 +386,13 @@ pub(super) fn scratch<T: Dispatch>(g: &Geometry, adjoint: bool, kernels: &Kernel
     let bytes = size_of::<T>();
     let shared = apply.shared() * bytes + 64;
     let planes = (apply.plane_elements() + apply.private) * bytes + 128;
-    let index = index_bytes(apply.plan.lines, apply.plan.plane_len, kernels.lanes, apply.chunk * g.taps(), apply.listed().max(1));
+    let index = index_bytes(
+        apply.plan.lines,
+        apply.plan.plane_len,
+        kernels.lanes,
+        apply.chunk * g.taps(),
+        apply.listed().max(1) + apply.plan.listed(),
+    );
     let turned = if apply.phases == [1; 3] { 0 } else { g.taps() * (kernels.panel.len() * bytes + 4 * size_of::<usize>()) + 64 };
     Scratch { shared, each: planes + index + turned, alone: apply.small }
 }

@@ -35,7 +35,7 @@ const CHANNELS_AHEAD: usize = 2;
 const AHEAD: usize = 4 * MAX_LANES;
 
 /// Channels whose vectors are copied side by side: what a list says is then read once for all of them, and mispredicted once.
-const BESIDE: usize = 4;
+pub(crate) const BESIDE: usize = 4;
 
 /// Calls a function with the step of a copy as a constant where it is a common one.
 macro_rules! by_step {

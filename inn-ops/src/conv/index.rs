@@ -15,6 +15,13 @@ pub(crate) struct Lists {
     pub(crate) first: Vec<u32>,
 }
 
+/// What a [`Source`](super::copy::Source) reads.
+#[derive(Default)]
+pub(crate) struct Sources {
+    pub(crate) ops: Vec<SourceOp>,
+    pub(crate) first: Vec<u32>,
+}
+
 /// Lists that a thread reuses from box to box.
 #[derive(Default)]
 pub(crate) struct Index {
@@ -22,9 +29,8 @@ pub(crate) struct Index {
     pub(crate) phases: Vec<Lists>,
     /// Places of taps.
     pub(crate) off: Vec<usize>,
-    /// See [`Source`](super::copy::Source).
-    pub(crate) sources: Vec<SourceOp>,
-    pub(crate) source_first: Vec<u32>,
+    /// Those of some phases of the source.
+    pub(crate) sources: Vec<Sources>,
     /// Offsets of vectors in a weight gradient.
     pub(crate) other: Vec<usize>,
     /// Positions of a weight gradient, and where stretches of them start and
@@ -43,8 +49,16 @@ pub(crate) fn with_index<R>(body: impl FnOnce(&mut Index) -> R) -> R {
     INDEX.with_borrow_mut(body)
 }
 
+/// Phases whose lists are kept at most.
+const LISTED: usize = 27;
+
+/// How many of so many phases have their lists kept: all, or none if there are too many.
+pub(crate) fn listed(phases: usize) -> usize {
+    if phases <= LISTED { phases } else { 0 }
+}
+
 /// Upper bound on the memory of the lists, in bytes, for boxes of so many
-/// lines and elements of a plane, and so many offsets, and lists of so many phases.
+/// lines and elements of a plane, and so many offsets, and lists of so many phases, of sources and targets together.
 pub(crate) fn index_bytes(lines: usize, elements: usize, lanes: usize, offsets: usize, phases: usize) -> usize {
     let vectors = elements.div_ceil(lanes) + 1;
     // A line begins and ends within a vector, at worst.
@@ -114,20 +128,10 @@ impl Lists {
     }
 }
 
-impl Index {
-    /// The lists of a phase, to make.
-    pub(crate) fn phase(&mut self, number: usize) -> &mut Lists {
-        if self.phases.len() <= number {
-            self.phases.resize_with(number + 1, Lists::default);
-        }
-        &mut self.phases[number]
-    }
-
-    /// Lists the sources of a phase of a plane; `sample` is the distance of
-    /// samples in the source.
-    pub(crate) fn sources(&mut self, axes: &[Axis; 3], piece: &Piece, phase: [usize; 3], sample: usize, lanes: usize) {
-        self.sources.clear();
-        self.source_first.clear();
+impl Sources {
+    fn list(&mut self, axes: &[Axis; 3], piece: &Piece, phase: [usize; 3], sample: usize, lanes: usize) {
+        self.ops.clear();
+        self.first.clear();
         let layout = &piece.layout;
         let range = |axis: usize| axes[axis].sources(piece.start[axis], piece.count[axis], phase[axis]);
         let [(lo0, hi0, base0), (lo1, hi1, base1), (lo2, hi2, base2)] = [range(0), range(1), range(2)];
@@ -144,23 +148,42 @@ impl Index {
                         let (vector, lane) = (q / lanes, q % lanes);
                         let n = (lanes - lane).min(left);
                         let op = SourceOp { from: from - (lane * step) as isize, mask: (((1u64 << n) - 1) << lane) as u32 };
-                        while self.source_first.len() <= vector {
-                            self.source_first.push(self.sources.len() as u32);
+                        while self.first.len() <= vector {
+                            self.first.push(self.ops.len() as u32);
                         }
-                        let open = self.sources.len() > self.source_first[vector] as usize;
-                        match self.sources.last_mut() {
+                        let open = self.ops.len() > self.first[vector] as usize;
+                        match self.ops.last_mut() {
                             // Lines without a gap between them, on both sides.
                             Some(last) if open && last.from == op.from => last.mask |= op.mask,
-                            _ => self.sources.push(op),
+                            _ => self.ops.push(op),
                         }
                         (q, left, from) = (q + n, left - n, from + (n * step) as isize);
                     }
                 }
             }
         }
-        while self.source_first.len() <= layout.stride / lanes {
-            self.source_first.push(self.sources.len() as u32);
+        while self.first.len() <= layout.stride / lanes {
+            self.first.push(self.ops.len() as u32);
         }
+    }
+}
+
+impl Index {
+    /// The lists of a phase, to make.
+    pub(crate) fn phase(&mut self, number: usize) -> &mut Lists {
+        if self.phases.len() <= number {
+            self.phases.resize_with(number + 1, Lists::default);
+        }
+        &mut self.phases[number]
+    }
+
+    /// Lists the sources of a phase of a plane, the one of so many that are kept; `sample` is the distance of
+    /// samples in the source.
+    pub(crate) fn sources(&mut self, number: usize, axes: &[Axis; 3], piece: &Piece, phase: [usize; 3], sample: usize, lanes: usize) {
+        if self.sources.len() <= number {
+            self.sources.resize_with(number + 1, Sources::default);
+        }
+        self.sources[number].list(axes, piece, phase, sample, lanes);
     }
 
     /// Lists the positions of a box: those of the run, in planes with

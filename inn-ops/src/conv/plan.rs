@@ -24,6 +24,7 @@
 
 pub(crate) use super::axis::Axis;
 use super::geometry::Geometry;
+use super::index::listed;
 pub(crate) use super::micro::READ_AHEAD as SLACK;
 use crate::simd::MAX_LANES;
 
@@ -188,6 +189,11 @@ impl Plan {
         for number in 0..n0 * n1 * n2 {
             visit(number, [number / (n1 * n2), number / n2 % n1, number % n2]);
         }
+    }
+
+    /// Phases of the source whose lists are kept.
+    pub(crate) fn listed(&self) -> usize {
+        listed(self.axes.iter().map(|axis| axis.source_phases).product())
     }
 
     /// Number of boxes, over all groups of samples.

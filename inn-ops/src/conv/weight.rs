@@ -10,7 +10,7 @@
 use super::apply::{SMALL, fill};
 use super::copy::Source;
 use super::geometry::Geometry;
-use super::index::{Index, Taps, index_bytes, with_index};
+use super::index::{Index, Sources, Taps, index_bytes, with_index};
 use super::kernels::{Dispatch, Kernels};
 use super::outer::{Outer, Turn};
 use super::passes::passes;
@@ -269,27 +269,37 @@ impl<'a> Weight<'a> {
             Wide::Input => {
                 let layout = &piece.layout;
                 assert!(to.len() >= vectors.len() * layout.phases * layout.stride * lanes);
+                let to = Shared::new(to);
+                let copy = |number: usize, list: &Sources, i: usize| {
+                    let channels = channels(vectors.start + i);
+                    let copy = Source {
+                        from: x.data[piece.sample * x.batch_stride + channels.start * x.channel_stride..].as_ptr(),
+                        channels: channels.len(),
+                        channel: x.channel_stride,
+                        step: self.plan.axes[2].source_step,
+                        ops: &list.ops,
+                        first: &list.first,
+                        to: to.get().wrapping_add((i * layout.phases + number) * layout.stride * lanes),
+                        to_channel: 0,
+                    };
+                    // SAFETY: `Kernels` of an available level; the source
+                    // has the pixels that `index` lists, as the callers
+                    // checked its shape; the planes are large enough as
+                    // asserted above.
+                    unsafe { (kernels.vectors)(&copy) };
+                };
+                let kept = self.plan.listed();
                 self.plan.each_source_phase(|number, phase| {
-                    index.sources(&self.plan.axes, piece, phase, x.batch_stride, lanes);
-                    for (i, v) in vectors.clone().enumerate() {
-                        let channels = channels(v);
-                        let copy = Source {
-                            from: x.data[piece.sample * x.batch_stride + channels.start * x.channel_stride..].as_ptr(),
-                            channels: channels.len(),
-                            channel: x.channel_stride,
-                            step: self.plan.axes[2].source_step,
-                            ops: &index.sources,
-                            first: &index.source_first,
-                            to: to[(i * layout.phases + number) * layout.stride * lanes..].as_mut_ptr(),
-                            to_channel: 0,
-                        };
-                        // SAFETY: `Kernels` of an available level; the source
-                        // has the pixels that `index` lists, as the callers
-                        // checked its shape; the planes are large enough as
-                        // asserted above.
-                        unsafe { (kernels.vectors)(&copy) };
+                    let place = if kept == 0 { 0 } else { number };
+                    index.sources(place, &self.plan.axes, piece, phase, x.batch_stride, lanes);
+                    if kept == 0 {
+                        (0..vectors.len()).for_each(|i| copy(number, &index.sources[place], i));
                     }
                 });
+                // As for planes.
+                for i in 0..vectors.len() {
+                    index.sources[..kept].iter().enumerate().for_each(|(number, list)| copy(number, list, i));
+                }
             }
         }
     }
@@ -429,7 +439,7 @@ pub(super) fn scratch<T: Dispatch>(g: &Geometry, kernels: &Kernels<T>, threads: 
         let weight = Weight::new(g, kernels, threads);
         let planes = (weight.vector_elements() + weight.row_elements()) * bytes + 128;
         let offsets = weight.row_chunk * weight.row_taps + weight.vector_chunk * weight.vector_taps;
-        let index = index_bytes(weight.plan.lines, weight.plan.plane_len.max(weight.plan.pixels), lanes, offsets, 0);
+        let index = index_bytes(weight.plan.lines, weight.plan.plane_len.max(weight.plan.pixels), lanes, offsets, weight.plan.listed());
         Scratch { shared: weight.slots * weight.sums() * bytes + 64, each: planes + index, alone: weight.small }
     };
     // Buffers grow to what the larger pass needs of each.
