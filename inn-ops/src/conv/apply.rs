@@ -310,6 +310,9 @@ pub(super) fn fill<T: Dispatch>(
     let layout = &piece.layout;
     assert!(planes.len() >= channels.len() * layout.phases * layout.stride + SLACK);
     let planes = Shared::new(planes);
+    let (joined, along) = (plan.joined(), plan.axes[2].source_phases);
+    // Phases that are copied with a phase of the last axis, if it is the first of them.
+    let together = |phase: usize| if phase.is_multiple_of(joined) { joined.min(along - phase) } else { 0 };
     let copy = |number: usize, list: &Sources, some: Range<usize>| {
         let at = piece.sample * source.batch_stride + (channels.start + some.start) * source.channel_stride;
         let copy = Source {
@@ -317,9 +320,11 @@ pub(super) fn fill<T: Dispatch>(
             channels: some.len(),
             channel: source.channel_stride,
             step: plan.axes[2].source_step,
+            phases: together(number % along),
             ops: &list.ops,
             first: &list.first,
             to: planes.get().wrapping_add((some.start * layout.phases + number) * layout.stride),
+            to_phase: layout.stride,
             to_channel: layout.phases * layout.stride,
         };
         // SAFETY: `Kernels` of an available level; the source has the pixels
@@ -327,19 +332,21 @@ pub(super) fn fill<T: Dispatch>(
         // large enough as asserted above.
         unsafe { (kernels.planes)(&copy) };
     };
-    let kept = listed(layout.phases);
+    let kept = plan.listed();
     plan.each_source_phase(|number, phase| {
-        let place = if kept == 0 { 0 } else { number };
-        index.sources(place, &plan.axes, piece, phase, source.batch_stride, kernels.lanes);
-        if kept == 0 {
-            copy(number, &index.sources[place], 0..channels.len());
+        let (place, together) = (if kept == 0 { 0 } else { number }, together(phase[2]));
+        if together > 0 {
+            index.sources(place, &plan.axes, piece, (phase, together), source.batch_stride, kernels.lanes);
+            if kept == 0 {
+                copy(number, &index.sources[place], 0..channels.len());
+            }
         }
     });
     // The phases of a channel lie in the same cache lines, so they are copied one after the other.
-    let beside = if kept > 1 { BESIDE } else { channels.len() };
+    let beside = if kept > joined { BESIDE } else { channels.len() };
     for c in (0..channels.len()).step_by(beside) {
-        for (number, list) in index.sources[..kept].iter().enumerate() {
-            copy(number, list, c..(c + beside).min(channels.len()));
+        for number in (0..kept).filter(|number| together(number % along) > 0) {
+            copy(number, &index.sources[number], c..(c + beside).min(channels.len()));
         }
     }
 }

@@ -2,15 +2,19 @@
 
 use crate::simd::{Lanes, MAX_LANES, transpose};
 
-/// Where a vector of a plane, or a part of it, comes from: lane `i` in `mask`
-/// is element `from + i * step` of the source. Other lanes are zero.
+/// Phases that are copied at a time, at most.
+pub(crate) const JOINED: usize = 4;
+
+/// Where a vector of a plane, or a part of it, comes from: lane `i` in the mask
+/// is element `from + i * step` of the source. Other lanes are zero. Where phases are copied together, those after
+/// the first come from one element on each, with masks of their own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SourceOp {
     pub(crate) from: isize,
-    pub(crate) mask: u32,
+    pub(crate) masks: [u16; JOINED],
 }
 
-/// Copies one phase of some channels.
+/// Copies one phase of some channels, or some phases that lie between each other.
 pub(crate) struct Source<'a, T> {
     /// First pixel of the first channel.
     pub(crate) from: *const T,
@@ -19,11 +23,14 @@ pub(crate) struct Source<'a, T> {
     pub(crate) channel: usize,
     /// Distance of adjacent lanes in the source.
     pub(crate) step: usize,
+    /// Phases: as many as the step, and [`JOINED`], at most.
+    pub(crate) phases: usize,
     /// Vector `v` of a plane is the sum of `ops[first[v]..first[v + 1]]`.
     pub(crate) ops: &'a [SourceOp],
     pub(crate) first: &'a [u32],
     pub(crate) to: *mut T,
-    /// Distance of planes.
+    /// Distances of the planes of phases and of channels.
+    pub(crate) to_phase: usize,
     pub(crate) to_channel: usize,
 }
 
@@ -37,18 +44,6 @@ const AHEAD: usize = 4 * MAX_LANES;
 /// Channels whose vectors are copied side by side: what a list says is then read once for all of them, and mispredicted once.
 pub(crate) const BESIDE: usize = 4;
 
-/// Calls a function with the step of a copy as a constant where it is a common one.
-macro_rules! by_step {
-    ($p:expr, $call:ident) => {
-        match $p.step {
-            1 => $call::<L>($p, 1),
-            2 => $call::<L>($p, 2),
-            3 => $call::<L>($p, 3),
-            step => $call::<L>($p, step),
-        }
-    };
-}
-
 /// Fills planes of elements.
 ///
 /// # Safety
@@ -58,22 +53,32 @@ macro_rules! by_step {
 #[inline(always)]
 pub(crate) unsafe fn planes<L: Lanes>(p: &Source<'_, L::Elem>) {
     // SAFETY: as for this function.
-    unsafe { by_step!(p, planes_apart) }
+    unsafe {
+        match (p.phases, p.step) {
+            (2.., 2) => planes_apart::<L, 2>(p, 2),
+            (2.., 3) => planes_apart::<L, 3>(p, 3),
+            (2.., 4) => planes_apart::<L, 4>(p, 4),
+            (_, 1) => planes_apart::<L, 1>(p, 1),
+            (_, 2) => planes_apart::<L, 1>(p, 2),
+            (_, 3) => planes_apart::<L, 1>(p, 3),
+            (_, step) => planes_apart::<L, 1>(p, step),
+        }
+    }
 }
 
 /// # Safety
 ///
 /// As [`planes`].
 #[inline(always)]
-unsafe fn planes_apart<L: Lanes>(p: &Source<'_, L::Elem>, step: usize) {
+unsafe fn planes_apart<L: Lanes, const S: usize>(p: &Source<'_, L::Elem>, step: usize) {
     let whole = p.channels - p.channels % BESIDE;
     // SAFETY: as for this function.
     unsafe {
         for c in (0..whole).step_by(BESIDE) {
-            planes_beside::<L, BESIDE>(p, c, step);
+            planes_beside::<L, BESIDE, S>(p, c, step);
         }
         for c in whole..p.channels {
-            planes_beside::<L, 1>(p, c, step);
+            planes_beside::<L, 1, S>(p, c, step);
         }
     }
 }
@@ -84,16 +89,18 @@ unsafe fn planes_apart<L: Lanes>(p: &Source<'_, L::Elem>, step: usize) {
 ///
 /// As [`planes`].
 #[inline(always)]
-unsafe fn planes_beside<L: Lanes, const C: usize>(p: &Source<'_, L::Elem>, c: usize, step: usize) {
+unsafe fn planes_beside<L: Lanes, const C: usize, const S: usize>(p: &Source<'_, L::Elem>, c: usize, step: usize) {
     let from = p.from.wrapping_add(c * p.channel);
     let mut to = p.to.wrapping_add(c * p.to_channel);
     for range in p.first.windows(2) {
         let ops = &p.ops[range[0] as usize..range[1] as usize];
         // SAFETY: as for this function.
         unsafe {
-            let v = beside::<L, C>(from, p.channel, ops, step, C.max(CHANNELS_AHEAD) * p.channel);
+            let v = beside::<L, C, S>(from, p.channel, ops, step, C.max(CHANNELS_AHEAD) * p.channel);
             for k in 0..C {
-                v[k].store(to.wrapping_add(k * p.to_channel));
+                for r in 0..S.min(p.phases) {
+                    v[k][r].store(to.wrapping_add(k * p.to_channel + r * p.to_phase));
+                }
             }
         }
         to = to.wrapping_add(L::N);
@@ -109,7 +116,14 @@ unsafe fn planes_beside<L: Lanes, const C: usize>(p: &Source<'_, L::Elem>, c: us
 #[inline(always)]
 pub(crate) unsafe fn vectors<L: Lanes>(p: &Source<'_, L::Elem>) {
     // SAFETY: as for this function.
-    unsafe { by_step!(p, vectors_apart) }
+    unsafe {
+        match p.step {
+            1 => vectors_apart::<L>(p, 1),
+            2 => vectors_apart::<L>(p, 2),
+            3 => vectors_apart::<L>(p, 3),
+            step => vectors_apart::<L>(p, step),
+        }
+    }
 }
 
 /// # Safety
@@ -127,7 +141,7 @@ unsafe fn vectors_apart<L: Lanes>(p: &Source<'_, L::Elem>, step: usize) {
             if !ops.is_empty() {
                 for c in 0..L::N {
                     if c < p.channels {
-                        [v[c]] = beside::<L, 1>(p.from.wrapping_add(c * p.channel), 0, ops, step, AHEAD);
+                        [[v[c]]] = beside::<L, 1, 1>(p.from.wrapping_add(c * p.channel), 0, ops, step, AHEAD);
                     }
                 }
                 transpose(&mut v);
@@ -140,22 +154,39 @@ unsafe fn vectors_apart<L: Lanes>(p: &Source<'_, L::Elem>, step: usize) {
     }
 }
 
-/// One vector of a plane, of each of some channels `channel` apart.
+/// One vector of a plane, of each of some channels `channel` apart and of each of some phases.
 ///
 /// # Safety
 ///
 /// As [`planes`].
 #[inline(always)]
-unsafe fn beside<L: Lanes, const C: usize>(from: *const L::Elem, channel: usize, ops: &[SourceOp], step: usize, ahead: usize) -> [L; C] {
+unsafe fn beside<L: Lanes, const C: usize, const S: usize>(
+    from: *const L::Elem,
+    channel: usize,
+    ops: &[SourceOp],
+    step: usize,
+    ahead: usize,
+) -> [[L; S]; C] {
     // SAFETY: only lanes in a mask are read.
     unsafe {
-        let mut sum = [L::zero(); C];
+        let mut sum = [[L::zero(); S]; C];
         for (i, op) in ops.iter().enumerate() {
             for k in 0..C {
                 let from = from.wrapping_add(k * channel).wrapping_offset(op.from);
-                L::prefetch(from.wrapping_add(ahead));
-                let part = if step == 1 { L::load_masked(from, op.mask) } else { L::gather(from, op.mask, step) };
-                sum[k] = if i == 0 { part } else { sum[k].add(part) };
+                for line in 0..S {
+                    L::prefetch(from.wrapping_add(ahead + line * L::N));
+                }
+                let mut part = [L::zero(); S];
+                if S > 1 {
+                    part = L::deal(from, &op.masks);
+                } else if step == 1 {
+                    part[0] = L::load_masked(from, op.masks[0].into());
+                } else {
+                    part[0] = L::gather(from, op.masks[0].into(), step);
+                }
+                for r in 0..S {
+                    sum[k][r] = if i == 0 { part[r] } else { sum[k][r].add(part[r]) };
+                }
             }
         }
         sum

@@ -1,10 +1,11 @@
 //! Index lists of a box: where taps are read and where results go.
 
-use super::copy::SourceOp;
+use super::copy::{JOINED, SourceOp};
 use super::geometry::Geometry;
 use super::micro::StoreOp;
 use super::outer::Run;
 use super::plan::{Axis, Layout, Piece};
+use crate::simd::MAX_LANES;
 use std::cell::RefCell;
 
 /// What a [`Panel`](super::micro::Panel) reads and writes.
@@ -129,35 +130,51 @@ impl Lists {
 }
 
 impl Sources {
-    fn list(&mut self, axes: &[Axis; 3], piece: &Piece, phase: [usize; 3], sample: usize, lanes: usize) {
+    /// As [`Index::sources`].
+    fn list(&mut self, axes: &[Axis; 3], piece: &Piece, phase: [usize; 3], joined: usize, sample: usize, lanes: usize) {
         self.ops.clear();
         self.first.clear();
         let layout = &piece.layout;
-        let range = |axis: usize| axes[axis].sources(piece.start[axis], piece.count[axis], phase[axis]);
-        let [(lo0, hi0, base0), (lo1, hi1, base1), (lo2, hi2, base2)] = [range(0), range(1), range(2)];
+        let range = |axis: usize, phase: usize| axes[axis].sources(piece.start[axis], piece.count[axis], phase);
+        let [(lo0, hi0, base0), (lo1, hi1, base1), (.., base2)] = [0, 1, 2].map(|axis| range(axis, phase[axis]));
+        let mut last = [(0, 0); JOINED];
+        for (r, last) in last[..joined].iter_mut().enumerate() {
+            let (lo, hi, _) = range(2, phase[2] + r);
+            *last = (lo, hi);
+        }
+        let filled = last[..joined].iter().filter(|(lo, hi)| lo < hi);
+        let (lo2, hi2) = filled.fold((usize::MAX, 0), |(from, to), &(lo, hi)| (from.min(lo), to.max(hi)));
         let step = axes[2].source_step;
         for s in 0..layout.samples {
             for i0 in lo0..hi0 {
                 for i1 in lo1..hi1 {
                     let at = |axis: usize, base: isize, i: usize| base + (axes[axis].source_step * i) as isize;
                     let line = at(0, base0, i0) * axes[1].source as isize + at(1, base1, i1);
-                    let mut from = (s * sample) as isize + line * axes[2].source as isize + at(2, base2, lo2);
-                    let mut q = s * layout.sample + i0 * layout.dist[0] + i1 * layout.dist[1] + lo2;
-                    let mut left = hi2 - lo2;
-                    while left > 0 {
-                        let (vector, lane) = (q / lanes, q % lanes);
-                        let n = (lanes - lane).min(left);
-                        let op = SourceOp { from: from - (lane * step) as isize, mask: (((1u64 << n) - 1) << lane) as u32 };
+                    let from = (s * sample) as isize + line * axes[2].source as isize + base2;
+                    let start = s * layout.sample + i0 * layout.dist[0] + i1 * layout.dist[1];
+                    let mut i2 = lo2;
+                    while i2 < hi2 {
+                        let (vector, lane) = ((start + i2) / lanes, (start + i2) % lanes);
+                        let n = (lanes - lane).min(hi2 - i2);
+                        let all = ((1u32 << n) - 1) << lane;
+                        let mut masks = [0; JOINED];
+                        for (mask, &(lo, hi)) in masks.iter_mut().zip(&last[..joined]) {
+                            let whole = lo <= i2 && i2 + n <= hi;
+                            *mask = if whole { all } else { all & lanes_within(lo, hi, i2, lane) } as u16;
+                        }
+                        let op = SourceOp { from: from + step as isize * (i2 as isize - lane as isize), masks };
                         while self.first.len() <= vector {
                             self.first.push(self.ops.len() as u32);
                         }
                         let open = self.ops.len() > self.first[vector] as usize;
                         match self.ops.last_mut() {
                             // Lines without a gap between them, on both sides.
-                            Some(last) if open && last.from == op.from => last.mask |= op.mask,
+                            Some(last) if open && last.from == op.from => {
+                                last.masks.iter_mut().zip(op.masks).for_each(|(mask, more)| *mask |= more);
+                            }
                             _ => self.ops.push(op),
                         }
-                        (q, left, from) = (q + n, left - n, from + (n * step) as isize);
+                        i2 += n;
                     }
                 }
             }
@@ -166,6 +183,12 @@ impl Sources {
             self.first.push(self.ops.len() as u32);
         }
     }
+}
+
+/// Bits of the positions `lo..hi`, where `lane` is that of position `from`.
+fn lanes_within(lo: usize, hi: usize, from: usize, lane: usize) -> u32 {
+    let bits = |position: usize| (1u32 << (position.max(from) - from + lane).min(MAX_LANES)) - 1;
+    bits(hi) & !bits(lo)
 }
 
 impl Index {
@@ -177,13 +200,21 @@ impl Index {
         &mut self.phases[number]
     }
 
-    /// Lists the sources of a phase of a plane, the one of so many that are kept; `sample` is the distance of
-    /// samples in the source.
-    pub(crate) fn sources(&mut self, number: usize, axes: &[Axis; 3], piece: &Piece, phase: [usize; 3], sample: usize, lanes: usize) {
+    /// Lists the sources of a phase of a plane, or of so many phases joined along the last axis, as one of the lists that are kept;
+    /// `sample` is the distance of samples in the source.
+    pub(crate) fn sources(
+        &mut self,
+        number: usize,
+        axes: &[Axis; 3],
+        piece: &Piece,
+        (phase, joined): ([usize; 3], usize),
+        sample: usize,
+        lanes: usize,
+    ) {
         if self.sources.len() <= number {
             self.sources.resize_with(number + 1, Sources::default);
         }
-        self.sources[number].list(axes, piece, phase, sample, lanes);
+        self.sources[number].list(axes, piece, phase, joined, sample, lanes);
     }
 
     /// Lists the positions of a box: those of the run, in planes with

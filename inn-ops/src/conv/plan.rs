@@ -23,6 +23,7 @@
 //! Everything here depends on shapes only, never on the number of threads.
 
 pub(crate) use super::axis::Axis;
+use super::copy::JOINED;
 use super::geometry::Geometry;
 use super::index::listed;
 pub(crate) use super::micro::READ_AHEAD as SLACK;
@@ -194,6 +195,12 @@ impl Plan {
     /// Phases of the source whose lists are kept.
     pub(crate) fn listed(&self) -> usize {
         listed(self.axes.iter().map(|axis| axis.source_phases).product())
+    }
+
+    /// Phases of the source along the last axis that are copied together: those that lie between each other, if the step is short.
+    pub(crate) fn joined(&self) -> usize {
+        let Axis { source_step, source_phases, .. } = self.axes[2];
+        if source_step <= source_phases.min(JOINED) { source_step } else { 1 }
     }
 
     /// Number of boxes, over all groups of samples.

@@ -277,9 +277,11 @@ impl<'a> Weight<'a> {
                         channels: channels.len(),
                         channel: x.channel_stride,
                         step: self.plan.axes[2].source_step,
+                        phases: 1,
                         ops: &list.ops,
                         first: &list.first,
                         to: to.get().wrapping_add((i * layout.phases + number) * layout.stride * lanes),
+                        to_phase: 0,
                         to_channel: 0,
                     };
                     // SAFETY: `Kernels` of an available level; the source
@@ -291,7 +293,7 @@ impl<'a> Weight<'a> {
                 let kept = self.plan.listed();
                 self.plan.each_source_phase(|number, phase| {
                     let place = if kept == 0 { 0 } else { number };
-                    index.sources(place, &self.plan.axes, piece, phase, x.batch_stride, lanes);
+                    index.sources(place, &self.plan.axes, piece, (phase, 1), x.batch_stride, lanes);
                     if kept == 0 {
                         (0..vectors.len()).for_each(|i| copy(number, &index.sources[place], i));
                     }

@@ -110,6 +110,62 @@ unsafe fn near_f64<const S: usize>(from: *const f64, mask: u32) -> __m512d {
     }
 }
 
+/// All of what short steps leave between each other: `S` whole vectors, masked, each element of which goes to one of the results.
+#[inline(always)]
+unsafe fn deal_f32<const S: usize>(from: *const f32, masks: &[u16; 4]) -> [F32x16; S] {
+    // SAFETY: as [`near_f32`].
+    unsafe {
+        let mut spread = 0;
+        for r in 0..S {
+            spread |= _pdep_u64(masks[r].into(), SPREAD[S]) << r;
+        }
+        let mut v = [_mm512_setzero_ps(); 4];
+        for j in 0..S {
+            v[j] = _mm512_maskz_loadu_ps((spread >> (16 * j)) as __mmask16, from.wrapping_add(16 * j));
+        }
+        let mut dealt = [F32x16(v[0]); S];
+        for r in 0..S {
+            let place = _mm512_add_epi32(_mm512_loadu_si512(const { places(S as i32) }.as_ptr().cast()), _mm512_set1_epi32(r as i32));
+            let low = _mm512_permutex2var_ps(v[0], place, v[1]);
+            let in_high = _mm512_cmpge_epi32_mask(place, _mm512_set1_epi32(32));
+            dealt[r] = F32x16(match S {
+                2 => low,
+                3 => _mm512_mask_permutexvar_ps(low, in_high, place, v[2]),
+                _ => _mm512_mask_blend_ps(in_high, low, _mm512_permutex2var_ps(v[2], place, v[3])),
+            });
+        }
+        dealt
+    }
+}
+
+#[inline(always)]
+unsafe fn deal_f64<const S: usize>(from: *const f64, masks: &[u16; 4]) -> [F64x8; S] {
+    // SAFETY: as [`near_f64`].
+    unsafe {
+        let mut spread = 0;
+        for r in 0..S {
+            spread |= _pdep_u64(masks[r].into(), SPREAD[S]) << r;
+        }
+        let mut v = [_mm512_setzero_pd(); 4];
+        for j in 0..S {
+            v[j] = _mm512_maskz_loadu_pd((spread >> (8 * j)) as __mmask8, from.wrapping_add(8 * j));
+        }
+        let mut dealt = [F64x8(v[0]); S];
+        for r in 0..S {
+            let place = _mm512_cvtepi32_epi64(_mm256_loadu_si256(const { places(S as i32) }.as_ptr().cast()));
+            let place = _mm512_add_epi64(place, _mm512_set1_epi64(r as i64));
+            let low = _mm512_permutex2var_pd(v[0], place, v[1]);
+            let in_high = _mm512_cmpge_epi64_mask(place, _mm512_set1_epi64(16));
+            dealt[r] = F64x8(match S {
+                2 => low,
+                3 => _mm512_mask_permutexvar_pd(low, in_high, place, v[2]),
+                _ => _mm512_mask_blend_pd(in_high, low, _mm512_permutex2var_pd(v[2], place, v[3])),
+            });
+        }
+        dealt
+    }
+}
+
 /// The way back of [`near_f32`]: the first `count` lanes.
 #[inline(always)]
 unsafe fn apart_f32<const S: usize>(value: __m512, to: *mut f32, count: u32, accumulate: bool) {
@@ -253,7 +309,7 @@ unsafe fn columns_f64(from: *const f64, row: usize, apply: impl Fn(F64x8) -> F64
 macro_rules! lanes {
     ($(#[$doc:meta])* $name:ident, $elem:ty, $reg:ty, $n:literal, $mask:ty,
      $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $mul:ident, $zip:ident, $unzip:ident, $gather:ident,
-     $maskload:ident, $compress:ident, $maskstore:ident, $compare:ident, $blend:ident, $columns:ident, $near:ident, $scatter:ident) => {
+     $maskload:ident, $compress:ident, $maskstore:ident, $compare:ident, $blend:ident, $columns:ident, $near:ident, $deal:ident, $scatter:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
         pub(crate) struct $name($reg);
@@ -360,6 +416,12 @@ macro_rules! lanes {
             }
 
             #[inline(always)]
+            unsafe fn deal<const S: usize>(from: *const $elem, masks: &[u16; 4]) -> [Self; S] {
+                // SAFETY: see above.
+                unsafe { $deal::<S>(from, masks) }
+            }
+
+            #[inline(always)]
             unsafe fn scatter(self, to: *mut $elem, mask: u32, step: usize, accumulate: bool) {
                 // SAFETY: see above.
                 unsafe { $scatter(self, to, mask, step, accumulate) }
@@ -389,7 +451,7 @@ lanes!(
     _mm512_setzero_ps, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps,
     _mm512_add_ps, _mm512_mul_ps, zip_f32, unzip_f32, gather_f32,
     _mm512_maskz_loadu_ps, _mm512_maskz_compress_ps, _mm512_mask_storeu_ps,
-    _mm512_cmp_ps_mask, _mm512_mask_blend_ps, columns_f32, near_f32, scatter_f32
+    _mm512_cmp_ps_mask, _mm512_mask_blend_ps, columns_f32, near_f32, deal_f32, scatter_f32
 );
 
 lanes!(
@@ -398,5 +460,5 @@ lanes!(
     _mm512_setzero_pd, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_fmadd_pd,
     _mm512_add_pd, _mm512_mul_pd, zip_f64, unzip_f64, gather_f64,
     _mm512_maskz_loadu_pd, _mm512_maskz_compress_pd, _mm512_mask_storeu_pd,
-    _mm512_cmp_pd_mask, _mm512_mask_blend_pd, columns_f64, near_f64, scatter_f64
+    _mm512_cmp_pd_mask, _mm512_mask_blend_pd, columns_f64, near_f64, deal_f64, scatter_f64
 );

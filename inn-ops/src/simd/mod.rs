@@ -219,6 +219,19 @@ pub(crate) trait Lanes: Copy {
         unsafe { gather(from, mask, step) }
     }
 
+    /// Adjacent elements dealt out to `S` vectors, at most 4: lane `i` of vector `r` is element `from + i * S + r` where the mask of `r` has bit `i`, else zero.
+    #[inline(always)]
+    unsafe fn deal<const S: usize>(from: *const Self::Elem, masks: &[u16; 4]) -> [Self; S] {
+        // SAFETY: as for this function.
+        unsafe {
+            let mut v = [Self::zero(); S];
+            for r in 0..S {
+                v[r] = Self::gather(from.wrapping_add(r), masks[r].into(), S);
+            }
+            v
+        }
+    }
+
     /// Writes the lanes whose bit is set in `mask` one after the other,
     /// `step` elements apart, from `to` on; adds them to what is there if
     /// `accumulate`.
