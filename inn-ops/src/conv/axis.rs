@@ -90,6 +90,13 @@ impl Axis {
         (lo as usize, hi as usize, base)
     }
 
+    /// Upper bound on the memory of [`Index::pixels`](super::index::Index::pixels), of a box that is one of so many parts.
+    pub(super) fn pixels_bytes(&self, parts: usize) -> usize {
+        let reach = self.count.div_ceil(parts) + self.halo;
+        // Vectors grow in powers of two.
+        2 * (self.source_phases * reach * size_of::<usize>() + (self.source_step * reach + self.source_phases + 1) * size_of::<u32>())
+    }
+
     /// How many elements a line may share with the next.
     pub(super) fn overlap(&self, start: usize, count: usize) -> usize {
         let reach = count + self.halo;

@@ -1,6 +1,7 @@
 //! Copies of windows into padded planes, generic over the vector type.
 
-use crate::simd::{Lanes, MAX_LANES, transpose};
+use super::outer::square;
+use crate::simd::Lanes;
 
 /// Phases that are copied at a time, at most.
 pub(crate) const JOINED: usize = 4;
@@ -38,8 +39,6 @@ pub(crate) struct Source<'a, T> {
 /// are larger than that, and short pieces of many channels are not recognized
 /// as a stream by the hardware.
 const CHANNELS_AHEAD: usize = 2;
-/// How many elements ahead to fetch, where all channels are read at once.
-const AHEAD: usize = 4 * MAX_LANES;
 
 /// Channels whose vectors are copied side by side: what a list says is then read once for all of them, and mispredicted once.
 pub(crate) const BESIDE: usize = 4;
@@ -107,50 +106,40 @@ unsafe fn planes_beside<L: Lanes, const C: usize, const S: usize>(p: &Source<'_,
     }
 }
 
-/// Fills one plane of vectors, whose lanes are the channels; `N` of them at
-/// most.
-///
-/// # Safety
-///
-/// As [`planes`], with vectors for elements.
-#[inline(always)]
-pub(crate) unsafe fn vectors<L: Lanes>(p: &Source<'_, L::Elem>) {
-    // SAFETY: as for this function.
-    unsafe {
-        match p.step {
-            1 => vectors_apart::<L>(p, 1),
-            2 => vectors_apart::<L>(p, 2),
-            3 => vectors_apart::<L>(p, 3),
-            step => vectors_apart::<L>(p, step),
-        }
-    }
+/// A line of an image whose pixels become vectors, with a channel in each lane, that go to places of their own.
+pub(crate) struct Pixels<'a, T> {
+    /// First pixel of the first channel.
+    pub(crate) from: *const T,
+    /// `N` at most; zeros fill the other lanes.
+    pub(crate) channels: usize,
+    /// Distance of channels in the source.
+    pub(crate) channel: usize,
+    /// Pixel `x` goes to vectors `places[first[x]..first[x + 1]]`.
+    pub(crate) places: &'a [usize],
+    pub(crate) first: &'a [u32],
+    pub(crate) to: *mut T,
 }
 
+/// Turns the pixels of a line into vectors.
+///
 /// # Safety
 ///
-/// As [`vectors`].
+/// The CPU must support `L`, what [`Pixels`] names must be readable, and the vectors writable.
 #[inline(always)]
-unsafe fn vectors_apart<L: Lanes>(p: &Source<'_, L::Elem>, step: usize) {
-    assert!(p.channels <= L::N);
-    let mut to = p.to;
-    for range in p.first.windows(2) {
-        let ops = &p.ops[range[0] as usize..range[1] as usize];
+pub(crate) unsafe fn vectors<L: Lanes>(p: &Pixels<'_, L::Elem>) {
+    let count = p.first.len().saturating_sub(1);
+    for x in (0..count).step_by(L::N) {
+        let n = (count - x).min(L::N);
+        let first = &p.first[x..=x + n];
         // SAFETY: as for this function.
         unsafe {
-            let mut v = [L::zero(); MAX_LANES];
-            if !ops.is_empty() {
-                for c in 0..L::N {
-                    if c < p.channels {
-                        [[v[c]]] = beside::<L, 1, 1>(p.from.wrapping_add(c * p.channel), 0, ops, step, AHEAD);
-                    }
+            let v = square::<L>(p.from.wrapping_add(x), p.channel, p.channels, n, |v| v);
+            for (v, range) in v.iter().zip(first.windows(2)) {
+                for place in &p.places[range[0] as usize..range[1] as usize] {
+                    v.store(p.to.add(place * L::N));
                 }
-                transpose(&mut v);
-            }
-            for i in 0..L::N {
-                v[i].store(to.add(i * L::N));
             }
         }
-        to = to.wrapping_add(L::N * L::N);
     }
 }
 

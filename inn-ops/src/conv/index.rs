@@ -28,6 +28,9 @@ pub(crate) struct Sources {
 pub(crate) struct Index {
     /// Those of each phase, for all blocks of rows.
     pub(crate) phases: Vec<Lists>,
+    /// See [`Pixels`](super::copy::Pixels).
+    pub(crate) places: Vec<usize>,
+    pub(crate) place_first: Vec<u32>,
     /// Places of taps.
     pub(crate) off: Vec<usize>,
     /// Those of some phases of the source.
@@ -129,57 +132,64 @@ impl Lists {
     }
 }
 
+/// Visits the lines of a phase that the source has, with the number of their first position in a plane and the place of its source,
+/// of phase 0 of the last axis, which may lie outside; `sample` is the distance of samples in the source.
+pub(crate) fn each_line(axes: &[Axis; 3], piece: &Piece, phase: [usize; 3], sample: usize, mut visit: impl FnMut(usize, isize)) {
+    let layout = &piece.layout;
+    let range = |axis: usize| axes[axis].sources(piece.start[axis], piece.count[axis], phase[axis]);
+    let [(lo0, hi0, base0), (lo1, hi1, base1), (.., base2)] = [range(0), range(1), range(2)];
+    let at = |axis: usize, base: isize, i: usize| base + (axes[axis].source_step * i) as isize;
+    for s in 0..layout.samples {
+        for i0 in lo0..hi0 {
+            for i1 in lo1..hi1 {
+                let line = at(0, base0, i0) * axes[1].source as isize + at(1, base1, i1);
+                let from = (s * sample) as isize + line * axes[2].source as isize + base2;
+                visit(s * layout.sample + i0 * layout.dist[0] + i1 * layout.dist[1], from);
+            }
+        }
+    }
+}
+
 impl Sources {
     /// As [`Index::sources`].
     fn list(&mut self, axes: &[Axis; 3], piece: &Piece, phase: [usize; 3], joined: usize, sample: usize, lanes: usize) {
         self.ops.clear();
         self.first.clear();
-        let layout = &piece.layout;
-        let range = |axis: usize, phase: usize| axes[axis].sources(piece.start[axis], piece.count[axis], phase);
-        let [(lo0, hi0, base0), (lo1, hi1, base1), (.., base2)] = [0, 1, 2].map(|axis| range(axis, phase[axis]));
         let mut last = [(0, 0); JOINED];
         for (r, last) in last[..joined].iter_mut().enumerate() {
-            let (lo, hi, _) = range(2, phase[2] + r);
+            let (lo, hi, _) = axes[2].sources(piece.start[2], piece.count[2], phase[2] + r);
             *last = (lo, hi);
         }
         let filled = last[..joined].iter().filter(|(lo, hi)| lo < hi);
         let (lo2, hi2) = filled.fold((usize::MAX, 0), |(from, to), &(lo, hi)| (from.min(lo), to.max(hi)));
         let step = axes[2].source_step;
-        for s in 0..layout.samples {
-            for i0 in lo0..hi0 {
-                for i1 in lo1..hi1 {
-                    let at = |axis: usize, base: isize, i: usize| base + (axes[axis].source_step * i) as isize;
-                    let line = at(0, base0, i0) * axes[1].source as isize + at(1, base1, i1);
-                    let from = (s * sample) as isize + line * axes[2].source as isize + base2;
-                    let start = s * layout.sample + i0 * layout.dist[0] + i1 * layout.dist[1];
-                    let mut i2 = lo2;
-                    while i2 < hi2 {
-                        let (vector, lane) = ((start + i2) / lanes, (start + i2) % lanes);
-                        let n = (lanes - lane).min(hi2 - i2);
-                        let all = ((1u32 << n) - 1) << lane;
-                        let mut masks = [0; JOINED];
-                        for (mask, &(lo, hi)) in masks.iter_mut().zip(&last[..joined]) {
-                            let whole = lo <= i2 && i2 + n <= hi;
-                            *mask = if whole { all } else { all & lanes_within(lo, hi, i2, lane) } as u16;
-                        }
-                        let op = SourceOp { from: from + step as isize * (i2 as isize - lane as isize), masks };
-                        while self.first.len() <= vector {
-                            self.first.push(self.ops.len() as u32);
-                        }
-                        let open = self.ops.len() > self.first[vector] as usize;
-                        match self.ops.last_mut() {
-                            // Lines without a gap between them, on both sides.
-                            Some(last) if open && last.from == op.from => {
-                                last.masks.iter_mut().zip(op.masks).for_each(|(mask, more)| *mask |= more);
-                            }
-                            _ => self.ops.push(op),
-                        }
-                        i2 += n;
-                    }
+        each_line(axes, piece, phase, sample, |start, from| {
+            let mut i2 = lo2;
+            while i2 < hi2 {
+                let (vector, lane) = ((start + i2) / lanes, (start + i2) % lanes);
+                let n = (lanes - lane).min(hi2 - i2);
+                let all = ((1u32 << n) - 1) << lane;
+                let mut masks = [0; JOINED];
+                for (mask, &(lo, hi)) in masks.iter_mut().zip(&last[..joined]) {
+                    let whole = lo <= i2 && i2 + n <= hi;
+                    *mask = if whole { all } else { all & lanes_within(lo, hi, i2, lane) } as u16;
                 }
+                let op = SourceOp { from: from + step as isize * (i2 as isize - lane as isize), masks };
+                while self.first.len() <= vector {
+                    self.first.push(self.ops.len() as u32);
+                }
+                let open = self.ops.len() > self.first[vector] as usize;
+                match self.ops.last_mut() {
+                    // Lines without a gap between them, on both sides.
+                    Some(last) if open && last.from == op.from => {
+                        last.masks.iter_mut().zip(op.masks).for_each(|(mask, more)| *mask |= more);
+                    }
+                    _ => self.ops.push(op),
+                }
+                i2 += n;
             }
-        }
-        while self.first.len() <= layout.stride / lanes {
+        });
+        while self.first.len() <= piece.layout.stride / lanes {
             self.first.push(self.ops.len() as u32);
         }
     }
@@ -215,6 +225,29 @@ impl Index {
             self.sources.resize_with(number + 1, Sources::default);
         }
         self.sources[number].list(axes, piece, phase, joined, sample, lanes);
+    }
+
+    /// Lists where the pixels of a line of the source go, in the planes of all phases of the last axis, which are `plane` apart; the first of these pixels
+    /// and the number of the first element of a line.
+    pub(crate) fn pixels(&mut self, axis: &Axis, start: usize, count: usize, plane: usize) -> usize {
+        self.places.clear();
+        self.place_first.clear();
+        let (step, phases, reach) = (axis.source_step, axis.source_phases, count + axis.halo);
+        let (.., base) = axis.sources(start, count, 0);
+        let (lo, hi) = ((-base).max(0), (axis.source as isize - base).min((step * (reach - 1) + phases.max(step)) as isize));
+        let (mut phase, mut i) = (lo as usize % step, lo as usize / step);
+        for _ in lo..hi {
+            self.place_first.push(self.places.len() as u32);
+            // Phases beyond the step belong to lowered axes; they have the same pixel one element earlier.
+            for (back, phase) in (phase..phases).step_by(step).enumerate().take(i + 1) {
+                if i - back < reach {
+                    self.places.push(phase * plane + i - back);
+                }
+            }
+            (phase, i) = if phase + 1 == step { (0, i + 1) } else { (phase + 1, i) };
+        }
+        self.place_first.push(self.places.len() as u32);
+        lo as usize
     }
 
     /// Lists the positions of a box: those of the run, in planes with

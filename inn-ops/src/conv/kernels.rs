@@ -1,6 +1,6 @@
 //! The inner loops compiled for every instruction set, as tables of functions.
 
-use super::copy::{self, Source};
+use super::copy::{self, Pixels, Source};
 use super::micro::{self, Panel, Product};
 use super::outer::{self, Outer, Turn};
 use crate::simd::{Element, Level};
@@ -31,7 +31,7 @@ pub(crate) struct Kernels<T: 'static> {
     pub(crate) outer: &'static [(OuterFn<T>, usize)],
     /// Fill padded planes, of elements and of vectors.
     pub(crate) planes: unsafe fn(&Source<'_, T>),
-    pub(crate) vectors: unsafe fn(&Source<'_, T>),
+    pub(crate) vectors: unsafe fn(&Pixels<'_, T>),
     /// Transposes.
     pub(crate) turn: unsafe fn(&Turn<T>),
     /// From an image to the rows of a strip, and back.
@@ -107,7 +107,7 @@ macro_rules! table {
             }
 
             $(#[$enable])?
-            unsafe fn vectors(p: &Source<'_, $elem>) {
+            unsafe fn vectors(p: &Pixels<'_, $elem>) {
                 // SAFETY: see above.
                 unsafe { copy::vectors::<L>(p) }
             }

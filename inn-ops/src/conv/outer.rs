@@ -155,24 +155,7 @@ unsafe fn turn_applied<L: Lanes>(p: &Turn<L::Elem>, apply: impl Fn(L) -> L + Cop
             let columns = (p.columns - c).min(L::N);
             // SAFETY: `rows` and `columns` are those that are left.
             unsafe {
-                let from = p.from.add(r * p.from_row + c);
-                let v = if rows == L::N && columns == L::N {
-                    for i in 0..L::N {
-                        L::prefetch(from.wrapping_add(i * p.from_row + AHEAD));
-                    }
-                    L::columns(from, p.from_row, apply)
-                } else {
-                    let mut v = [L::zero(); MAX_LANES];
-                    for i in 0..L::N {
-                        if i < rows && columns == L::N {
-                            v[i] = apply(L::load(from.add(i * p.from_row)));
-                        } else if i < rows {
-                            v[i] = apply(L::load_masked(from.add(i * p.from_row), u32::MAX >> (32 - columns)));
-                        }
-                    }
-                    transpose(&mut v);
-                    v
-                };
+                let v = square(p.from.add(r * p.from_row + c), p.from_row, rows, columns, apply);
                 let to = p.to.add(c * p.to_row + r);
                 if columns == L::N && !p.accumulate && (rows == L::N || p.pad || c + L::N <= over) {
                     for j in 0..L::N {
@@ -194,5 +177,39 @@ unsafe fn turn_applied<L: Lanes>(p: &Turn<L::Elem>, apply: impl Fn(L) -> L + Cop
                 }
             }
         }
+    }
+}
+
+/// The columns of up to `N` rows of up to `N` elements, as vectors; zeros fill them up.
+///
+/// # Safety
+///
+/// The CPU must support `L`, and the rows must have the elements.
+#[inline(always)]
+pub(super) unsafe fn square<L: Lanes>(
+    from: *const L::Elem,
+    row: usize,
+    rows: usize,
+    columns: usize,
+    apply: impl Fn(L) -> L + Copy,
+) -> [L; MAX_LANES] {
+    // SAFETY: as for this function; prefetching reaches further, and never faults.
+    unsafe {
+        if rows == L::N && columns == L::N {
+            for i in 0..L::N {
+                L::prefetch(from.wrapping_add(i * row + AHEAD));
+            }
+            return L::columns(from, row, apply);
+        }
+        let mut v = [L::zero(); MAX_LANES];
+        for i in 0..L::N {
+            if i < rows && columns == L::N {
+                v[i] = apply(L::load(from.add(i * row)));
+            } else if i < rows {
+                v[i] = apply(L::load_masked(from.add(i * row), u32::MAX >> (32 - columns)));
+            }
+        }
+        transpose(&mut v);
+        v
     }
 }

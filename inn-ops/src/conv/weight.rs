@@ -8,9 +8,9 @@
 //! vectors, `[vector of channels][pixel][lane]`, while it is copied.
 
 use super::apply::{SMALL, fill};
-use super::copy::Source;
+use super::copy::Pixels;
 use super::geometry::Geometry;
-use super::index::{Index, Sources, Taps, index_bytes, with_index};
+use super::index::{Index, Taps, each_line, index_bytes, with_index};
 use super::kernels::{Dispatch, Kernels};
 use super::outer::{Outer, Turn};
 use super::passes::passes;
@@ -269,38 +269,57 @@ impl<'a> Weight<'a> {
             Wide::Input => {
                 let layout = &piece.layout;
                 assert!(to.len() >= vectors.len() * layout.phases * layout.stride * lanes);
-                let to = Shared::new(to);
-                let copy = |number: usize, list: &Sources, i: usize| {
-                    let channels = channels(vectors.start + i);
-                    let copy = Source {
-                        from: x.data[piece.sample * x.batch_stride + channels.start * x.channel_stride..].as_ptr(),
-                        channels: channels.len(),
-                        channel: x.channel_stride,
-                        step: self.plan.axes[2].source_step,
-                        phases: 1,
-                        ops: &list.ops,
-                        first: &list.first,
-                        to: to.get().wrapping_add((i * layout.phases + number) * layout.stride * lanes),
-                        to_phase: 0,
-                        to_channel: 0,
-                    };
-                    // SAFETY: `Kernels` of an available level; the source
-                    // has the pixels that `index` lists, as the callers
-                    // checked its shape; the planes are large enough as
-                    // asserted above.
-                    unsafe { (kernels.vectors)(&copy) };
-                };
-                let kept = self.plan.listed();
-                self.plan.each_source_phase(|number, phase| {
-                    let place = if kept == 0 { 0 } else { number };
-                    index.sources(place, &self.plan.axes, piece, (phase, 1), x.batch_stride, lanes);
-                    if kept == 0 {
-                        (0..vectors.len()).for_each(|i| copy(number, &index.sources[place], i));
+                let axes = &self.plan.axes;
+                let skipped = index.pixels(&axes[2], piece.start[2], piece.count[2], layout.stride);
+                let (columns, plain) = (index.place_first.len() - 1, axes[2].source_step == 1 && axes[2].source_phases == 1);
+                let mut lines = 0;
+                self.plan.each_source_phase(|_, phase| {
+                    if phase[2] == 0 {
+                        each_line(axes, piece, phase, 0, |_, _| lines += 1);
                     }
                 });
-                // As for planes.
-                for i in 0..vectors.len() {
-                    index.sources[..kept].iter().enumerate().for_each(|(number, list)| copy(number, list, i));
+                let whole = axes.iter().all(|axis| axis.halo == 0) && lines * index.places.len() == layout.phases * layout.positions;
+                for (to, v) in to.chunks_exact_mut(layout.phases * layout.stride * lanes).zip(vectors) {
+                    // Padding, and what fills up planes.
+                    if !whole {
+                        to.fill(T::ZERO);
+                    }
+                    let (to, channels) = (Shared::new(to), channels(v));
+                    let first = piece.sample * x.batch_stride + channels.start * x.channel_stride;
+                    self.plan.each_source_phase(|number, phase| {
+                        if phase[2] > 0 || index.places.is_empty() {
+                            return;
+                        }
+                        each_line(axes, piece, phase, x.batch_stride, |start, from| {
+                            let from = x.data[first.wrapping_add_signed(from) + skipped..].as_ptr();
+                            let to = to.get().wrapping_add((number * layout.stride + start) * lanes);
+                            let (channels, channel) = (channels.len(), x.channel_stride);
+                            // SAFETY: `Kernels` of an available level; the source
+                            // has the pixels of its lines, as the callers checked
+                            // its shape; the planes are large enough as asserted
+                            // above.
+                            unsafe {
+                                if plain {
+                                    let (rows, to) = (channels, to.wrapping_add(index.places[0] * lanes));
+                                    let turn = Turn {
+                                        from,
+                                        from_row: channel,
+                                        rows,
+                                        columns,
+                                        to,
+                                        to_row: lanes,
+                                        pad: true,
+                                        accumulate: false,
+                                        slopes: None,
+                                    };
+                                    (kernels.turn)(&turn);
+                                } else {
+                                    let (places, first) = (&index.places, &index.place_first);
+                                    (kernels.vectors)(&Pixels { from, channels, channel, places, first, to });
+                                }
+                            }
+                        });
+                    });
                 }
             }
         }
@@ -442,7 +461,8 @@ pub(super) fn scratch<T: Dispatch>(g: &Geometry, kernels: &Kernels<T>, threads: 
         let planes = (weight.vector_elements() + weight.row_elements()) * bytes + 128;
         let offsets = weight.row_chunk * weight.row_taps + weight.vector_chunk * weight.vector_taps;
         let index = index_bytes(weight.plan.lines, weight.plan.plane_len.max(weight.plan.pixels), lanes, offsets, weight.plan.listed());
-        Scratch { shared: weight.slots * weight.sums() * bytes + 64, each: planes + index, alone: weight.small }
+        let line = weight.plan.axes[2].pixels_bytes(weight.plan.parts[2]);
+        Scratch { shared: weight.slots * weight.sums() * bytes + 64, each: planes + index + line, alone: weight.small }
     };
     // Buffers grow to what the larger pass needs of each.
     passes(g, lanes).map(|(_, g)| pass(&g)).fold(Scratch::NONE, Scratch::most)
