@@ -3,7 +3,7 @@
 use super::geometry::Geometry;
 
 /// One spatial axis.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Axis {
     /// First position, and number of positions.
     pub(crate) first: usize,

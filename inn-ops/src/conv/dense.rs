@@ -88,8 +88,7 @@ impl Product {
         with_two(self.a_elements(), self.b_elements(), |a_packed: &mut [T], b_packed| {
             with_index(|index| {
                 let lists = index.phase(0);
-                lists.ops.clear();
-                lists.first.clear();
+                lists.clear();
                 lists.segment(0, columns.len(), 0, column, kernels.lanes);
                 let vectors = columns.len().div_ceil(kernels.lanes);
                 lists.finish(vectors);

@@ -8,9 +8,24 @@ use super::plan::{Axis, Layout, Piece};
 use crate::simd::MAX_LANES;
 use std::cell::RefCell;
 
+/// What lists of sources or targets depend on: boxes of whole samples have the same ones, and a list takes longer than copying a channel or two.
+#[derive(Clone, Copy, PartialEq)]
+struct Key {
+    axes: [Axis; 3],
+    start: [usize; 3],
+    count: [usize; 3],
+    layout: Layout,
+    phase: [usize; 3],
+    joined: usize,
+    sample: usize,
+    lanes: usize,
+}
+
 /// What a [`Panel`](super::micro::Panel) reads and writes.
 #[derive(Default)]
 pub(crate) struct Lists {
+    /// What the targets are those of.
+    key: Option<Key>,
     pub(crate) off: Vec<usize>,
     pub(crate) ops: Vec<StoreOp>,
     pub(crate) first: Vec<u32>,
@@ -19,6 +34,7 @@ pub(crate) struct Lists {
 /// What a [`Source`](super::copy::Source) reads.
 #[derive(Default)]
 pub(crate) struct Sources {
+    key: Option<Key>,
     pub(crate) ops: Vec<SourceOp>,
     pub(crate) first: Vec<u32>,
 }
@@ -78,9 +94,13 @@ impl Lists {
     /// Lists the targets of a box for one phase; `sample` is the distance of
     /// samples in the target.
     pub(crate) fn targets(&mut self, axes: &[Axis; 3], piece: &Piece, phase: [usize; 3], sample: usize, lanes: usize) {
-        self.ops.clear();
-        self.first.clear();
-        let layout = &piece.layout;
+        let &Piece { start, count, layout, .. } = piece;
+        let key = Some(Key { axes: *axes, start, count, layout, phase, joined: 1, sample, lanes });
+        if self.key == key {
+            return;
+        }
+        self.clear();
+        self.key = key;
         let range = |axis: usize| axes[axis].targets(piece.start[axis], piece.count[axis], phase[axis]);
         let [(lo0, hi0, base0), (lo1, hi1, base1), (lo2, hi2, base2)] = [range(0), range(1), range(2)];
         if lo2 < hi2 {
@@ -98,6 +118,13 @@ impl Lists {
             }
         }
         self.finish(layout.positions.div_ceil(lanes));
+    }
+
+    /// Begins a list of targets.
+    pub(crate) fn clear(&mut self) {
+        self.key = None;
+        self.ops.clear();
+        self.first.clear();
     }
 
     /// Sends positions `q..q + len` to the elements from `to` on, `step` apart.
@@ -153,6 +180,12 @@ pub(crate) fn each_line(axes: &[Axis; 3], piece: &Piece, phase: [usize; 3], samp
 impl Sources {
     /// As [`Index::sources`].
     fn list(&mut self, axes: &[Axis; 3], piece: &Piece, phase: [usize; 3], joined: usize, sample: usize, lanes: usize) {
+        let &Piece { start, count, layout, .. } = piece;
+        let key = Some(Key { axes: *axes, start, count, layout, phase, joined, sample, lanes });
+        if self.key == key {
+            return;
+        }
+        self.key = key;
         self.ops.clear();
         self.first.clear();
         let mut last = [(0, 0); JOINED];

@@ -4,6 +4,7 @@
 //! [`kernels`](super::kernels) in functions that enable an instruction set.
 
 use crate::simd::Lanes;
+use std::mem::MaybeUninit;
 
 /// Where one vector of results, or a part of it, goes: the lanes in `mask`
 /// are written one after the other from element `to` of each output row.
@@ -102,17 +103,22 @@ unsafe fn tile<L: Lanes, const MR: usize, const NV: usize>(p: &Panel<'_, L::Elem
             a = a.add(MR);
         }
         // Indexing `acc` with a variable would keep it out of the registers
-        // in the loop above, hence the copy.
-        let out = acc;
+        // in the loop above, hence the copy, one by one: of a copy as a whole, compilers make one array, which they clear in memory.
+        let mut out = [[MaybeUninit::<L>::uninit(); NV]; MR];
+        for m in 0..MR {
+            for j in 0..NV {
+                out[m][j].write(acc[m][j]);
+            }
+        }
         for j in 0..NV.min(p.vectors - v) {
             let ops = p.first[v + j] as usize..p.first[v + j + 1] as usize;
             for op in &p.ops[ops] {
                 let mut to = p.to.add(op.to);
                 for m in 0..MR {
                     if p.step == 1 {
-                        out[m][j].compress(to, op.mask, p.accumulate);
+                        out[m][j].assume_init().compress(to, op.mask, p.accumulate);
                     } else {
-                        out[m][j].scatter(to, op.mask, p.step, p.accumulate);
+                        out[m][j].assume_init().scatter(to, op.mask, p.step, p.accumulate);
                     }
                     to = to.wrapping_add(p.row);
                 }

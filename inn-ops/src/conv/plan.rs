@@ -300,7 +300,7 @@ impl Piece {
 }
 
 /// The arrangement of a padded plane.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Layout {
     pub(crate) samples: usize,
     /// Distances of positions along the axes.
