@@ -1,12 +1,11 @@
 //! The forward operation and the input gradient.
 
-use super::copy::BESIDE;
-use super::copy::Source;
+use super::copy::{BESIDE, Source};
 use super::geometry::Geometry;
 use super::index::{Index, Lists, Sources, Taps, index_bytes, listed, with_index};
 use super::kernels::{Dispatch, Kernels};
 use super::micro::Panel;
-use super::outer::Turn;
+use super::packing::Packed;
 use super::plan::{Piece, Plan, SLACK, Sweep, parts, split};
 use super::scratch::{Scratch, Shared, with_buffer, with_two};
 use super::{Planes, PlanesMut};
@@ -26,25 +25,25 @@ pub(super) const SMALL: usize = 1 << 21;
 const LEAST: usize = 384;
 
 /// The decomposition of a call.
-struct Apply<'a> {
-    g: &'a Geometry,
-    adjoint: bool,
+pub(super) struct Apply<'a> {
+    pub(super) g: &'a Geometry,
+    pub(super) adjoint: bool,
     plan: Plan,
     /// Channels of the target and of the source.
-    rows: usize,
-    channels: usize,
+    pub(super) rows: usize,
+    pub(super) channels: usize,
     /// Channels of the source whose planes are held at a time.
     chunk: usize,
     /// Elements of the packed weights of a unit, or 0 if all units share them.
     private: usize,
     /// Blocks of rows that the kernels process at a time, and the number of
     /// units that share them.
-    blocks: usize,
+    pub(super) blocks: usize,
     row_parts: usize,
     /// Phases of the target.
-    phases: [usize; 3],
+    pub(super) phases: [usize; 3],
     /// Whether not worth more than one thread.
-    small: bool,
+    pub(super) small: bool,
 }
 
 impl<'a> Apply<'a> {
@@ -87,7 +86,7 @@ impl<'a> Apply<'a> {
 
     /// Visits the phases of the target that the box or any box can have, with
     /// their number, their taps and the number of taps of those before.
-    fn each_phase(&self, mut visit: impl FnMut(usize, Taps<'_>, usize)) {
+    pub(super) fn each_phase(&self, mut visit: impl FnMut(usize, Taps<'_>, usize)) {
         let (mut number, mut before) = (0, 0);
         for r0 in 0..self.phases[0] {
             for r1 in 0..self.phases[1] {
@@ -101,76 +100,13 @@ impl<'a> Apply<'a> {
         }
     }
 
-    /// Arranges all weights as the kernels take them.
-    fn pack<T: Dispatch>(&self, kernels: &Kernels<T>, w: Planes<'_, T>, packed: &mut [T]) {
-        let all = Packed { rows: 0..self.rows, channels: 0..self.channels };
-        let alone = self.small || packed.len() < 1 << 15;
-        let shared = Shared::new(packed);
-        pool::each(self.blocks, alone, |block| with_index(|index| self.pack_block(kernels, w, &all, block, shared, index)));
-    }
-
-    /// Arranges the weights of a block and of the channels of `packed` there.
-    fn pack_block<T: Dispatch>(
-        &self,
-        kernels: &Kernels<T>,
-        w: Planes<'_, T>,
-        packed: &Packed,
-        block: usize,
-        to: Shared<T>,
-        index: &mut Index,
-    ) {
-        let (row, channel) = if self.adjoint { (w.channel_stride, w.batch_stride) } else { (w.batch_stride, w.channel_stride) };
-        let all = self.g.taps();
-        let turn = |from: usize, rows: usize, columns: usize, to: *mut T| {
-            assert!(w.data.len() >= from + (rows - 1) * row + columns);
-            let from = w.data[from..].as_ptr();
-            let turn = Turn { from, from_row: row, rows, columns, to, to_row: rows, pad: false, accumulate: false, slopes: None };
-            // SAFETY: `Kernels` of an available level; the weights as asserted, and the callers have room for as many.
-            unsafe { (kernels.turn)(&turn) };
-        };
-        let (first, channels) = (packed.channels.start, packed.channels.len());
-        let rows = split(self.rows, self.blocks, block);
-        let (start, rows, from) = (rows.start, rows.len(), rows.start * row + first * channel);
-        if channels == 0 {
-            return;
-        }
-        if self.phases == [1; 3] {
-            // All taps in their order, which are adjacent, and channels may be too.
-            let (calls, columns) = if channel == all { (1, channels * all) } else { (channels, all) };
-            let at = packed.at(0, all, start);
-            for c in 0..calls {
-                turn(from + c * channel, rows, columns, to.get().wrapping_add(at + c * rows * all));
-            }
-            return;
-        }
-        with_buffer(all * rows, |turned: &mut [T]| {
-            // Where each tap of the first channel goes, and its distance to that of the next.
-            index.off.resize(all, 0);
-            index.other.resize(all, 0);
-            self.each_phase(|_, taps, before| {
-                let mut at = packed.at(before, taps.count(), start);
-                taps.each(|number, _, _| {
-                    index.off[number] = at;
-                    index.other[number] = taps.count() * rows;
-                    at += rows;
-                });
-            });
-            for c in 0..channels {
-                turn(from + c * channel, rows, all, turned.as_mut_ptr());
-                for (turned, (off, apart)) in turned.chunks_exact(rows).zip(index.off.iter().zip(&index.other)) {
-                    // SAFETY: within the packed weights, which have an element for each; no two blocks share one.
-                    unsafe { std::slice::from_raw_parts_mut(to.get().add(off + c * apart), rows) }.copy_from_slice(turned);
-                }
-            }
-        });
-    }
-
     /// Computes one unit: a box, for some of the blocks of rows.
     fn unit<T: Dispatch>(&self, unit: usize, kernels: &Kernels<T>, io: &Io<'_, T>) {
         let piece = self.plan.piece(unit / self.row_parts);
         let blocks = split(self.blocks, self.row_parts, unit % self.row_parts);
-        with_two(self.plane_elements(), self.private, |planes: &mut [T], own| {
+        with_two(self.plane_elements() + self.joined_elements(kernels), self.private, |planes: &mut [T], own| {
             with_index(|index| {
+                let (planes, joined) = planes.split_at_mut(self.plane_elements());
                 let own = Shared::new(own);
                 let mut c0 = 0;
                 loop {
@@ -200,7 +136,18 @@ impl<'a> Apply<'a> {
                             }
                             let lists = &index.phases[place];
                             let (channels, blocks) = (channels.clone(), group.clone());
-                            self.phase(&piece, taps.count(), before, channels, blocks, kernels, io, &packed, weights, planes, lists);
+                            match self.joined() {
+                                1 => {
+                                    self.phase(&piece, taps.count(), before, channels, blocks, kernels, io, &packed, weights, planes, lists)
+                                }
+                                count if taps.phase[2] == 0 => {
+                                    let phases = &index.phases[number..number + count];
+                                    self.together(
+                                        &piece, taps, before, channels, blocks, kernels, io, &packed, weights, planes, joined, phases,
+                                    );
+                                }
+                                _ => {}
+                            }
                         });
                     }
                     c0 = channels.end;
@@ -213,14 +160,18 @@ impl<'a> Apply<'a> {
     }
 
     /// Phases of the target whose lists are kept for all blocks of rows.
-    fn listed(&self) -> usize {
+    pub(super) fn listed(&self) -> usize {
         listed(self.phases.iter().product())
     }
 
     /// Lists what a phase of the target reads and writes in a box.
     fn list<T>(&self, piece: &Piece, taps: &Taps<'_>, channels: usize, lanes: usize, io: &Io<'_, T>, index: &mut Index, number: usize) {
         let lists = index.phase(number);
-        lists.targets(&self.plan.axes, piece, taps.phase, io.target_sample, lanes);
+        if self.joined() == 1 {
+            lists.targets(&self.plan.axes, piece, taps.phase, io.target_sample, lanes);
+        } else if taps.phase[2] == 0 {
+            lists.joined(&self.plan.axes, piece, taps.phase, io.target_sample, lanes);
+        }
         taps.offsets(&self.plan.axes, &piece.layout, channels, 1, &mut lists.off);
     }
 
@@ -269,29 +220,16 @@ impl<'a> Apply<'a> {
     }
 }
 
-/// Packed weights, `[phase][block of rows][channel][tap][row of the block]`, of some rows, whole blocks of them, and channels.
-struct Packed {
-    rows: Range<usize>,
-    channels: Range<usize>,
-}
-
-impl Packed {
-    /// Where the block that starts with a row is, in a phase of `count` taps with `before` taps in all phases before.
-    fn at(&self, before: usize, count: usize, row: usize) -> usize {
-        (before * self.rows.len() + (row - self.rows.start) * count) * self.channels.len()
-    }
-}
-
 /// The arrays of a call.
-struct Io<'a, T> {
-    source: Planes<'a, T>,
-    w: Planes<'a, T>,
+pub(super) struct Io<'a, T> {
+    pub(super) source: Planes<'a, T>,
+    pub(super) w: Planes<'a, T>,
     /// All weights, unless units pack their own.
-    packed: Shared<T>,
-    target: Shared<T>,
-    target_sample: usize,
-    target_channel: usize,
-    accumulate: bool,
+    pub(super) packed: Shared<T>,
+    pub(super) target: Shared<T>,
+    pub(super) target_sample: usize,
+    pub(super) target_channel: usize,
+    pub(super) accumulate: bool,
 }
 
 /// Copies the source of a box into planes, `[channel][phase]`.
@@ -366,9 +304,7 @@ pub(super) fn apply<T: Dispatch>(
 ) {
     let kernels = T::kernels(level);
     let apply = Apply::new(g, adjoint, kernels, rayon::current_num_threads());
-    // Pixels between the taps of a stride beyond the kernel get nothing.
-    let gaps = adjoint && (0..3).any(|axis| g.stride[axis] > g.kernel[axis]);
-    let target = if gaps && !accumulate { target.clear(g.batch, apply.rows, g.input_pixels()) } else { target };
+    let target = if apply.gaps() && !accumulate { target.clear(g.batch, apply.rows, g.input_pixels()) } else { target };
     with_buffer(apply.shared(), |packed: &mut [T]| {
         if apply.private == 0 {
             apply.pack(kernels, w, packed);
@@ -392,7 +328,7 @@ pub(super) fn scratch<T: Dispatch>(g: &Geometry, adjoint: bool, kernels: &Kernel
     let apply = Apply::new(g, adjoint, kernels, threads);
     let bytes = size_of::<T>();
     let shared = apply.shared() * bytes + 64;
-    let planes = (apply.plane_elements() + apply.private) * bytes + 128;
+    let planes = (apply.plane_elements() + apply.joined_elements(kernels) + apply.private) * bytes + 128;
     let index = index_bytes(
         apply.plan.lines,
         apply.plan.plane_len,

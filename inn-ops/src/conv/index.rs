@@ -2,6 +2,7 @@
 
 use super::copy::{JOINED, SourceOp};
 use super::geometry::Geometry;
+use super::interleave::JoinedOp;
 use super::micro::StoreOp;
 use super::outer::Run;
 use super::plan::{Axis, Layout, Piece};
@@ -26,6 +27,9 @@ struct Key {
 pub(crate) struct Lists {
     /// What the targets are those of.
     key: Option<Key>,
+    /// See [`Interleave`](super::interleave::Interleave).
+    pub(crate) joined: Vec<JoinedOp>,
+    pub(crate) joined_first: Vec<u32>,
     pub(crate) off: Vec<usize>,
     pub(crate) ops: Vec<StoreOp>,
     pub(crate) first: Vec<u32>,
@@ -94,13 +98,10 @@ impl Lists {
     /// Lists the targets of a box for one phase; `sample` is the distance of
     /// samples in the target.
     pub(crate) fn targets(&mut self, axes: &[Axis; 3], piece: &Piece, phase: [usize; 3], sample: usize, lanes: usize) {
-        let &Piece { start, count, layout, .. } = piece;
-        let key = Some(Key { axes: *axes, start, count, layout, phase, joined: 1, sample, lanes });
-        if self.key == key {
+        if !self.begin(axes, piece, phase, 1, sample, lanes) {
             return;
         }
-        self.clear();
-        self.key = key;
+        let layout = &piece.layout;
         let range = |axis: usize| axes[axis].targets(piece.start[axis], piece.count[axis], phase[axis]);
         let [(lo0, hi0, base0), (lo1, hi1, base1), (lo2, hi2, base2)] = [range(0), range(1), range(2)];
         if lo2 < hi2 {
@@ -120,7 +121,19 @@ impl Lists {
         self.finish(layout.positions.div_ceil(lanes));
     }
 
-    /// Begins a list of targets.
+    /// Begins a list of targets, unless it is there already.
+    pub(super) fn begin(&mut self, axes: &[Axis; 3], piece: &Piece, phase: [usize; 3], joined: usize, sample: usize, lanes: usize) -> bool {
+        let &Piece { start, count, layout, .. } = piece;
+        let key = Some(Key { axes: *axes, start, count, layout, phase, joined, sample, lanes });
+        if self.key == key {
+            return false;
+        }
+        self.clear();
+        self.key = key;
+        true
+    }
+
+    /// Empties the list of targets.
     pub(crate) fn clear(&mut self) {
         self.key = None;
         self.ops.clear();

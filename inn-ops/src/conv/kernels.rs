@@ -1,6 +1,7 @@
 //! The inner loops compiled for every instruction set, as tables of functions.
 
 use super::copy::{self, Pixels, Source};
+use super::interleave::{self, Interleave};
 use super::micro::{self, Panel, Product};
 use super::outer::{self, Outer, Turn};
 use crate::simd::{Element, Level};
@@ -32,6 +33,8 @@ pub(crate) struct Kernels<T: 'static> {
     /// Fill padded planes, of elements and of vectors.
     pub(crate) planes: unsafe fn(&Source<'_, T>),
     pub(crate) vectors: unsafe fn(&Pixels<'_, T>),
+    /// Puts phases between each other.
+    pub(crate) interleave: unsafe fn(&Interleave<'_, T>),
     /// Transposes.
     pub(crate) turn: unsafe fn(&Turn<T>),
     /// From an image to the rows of a strip, and back.
@@ -113,6 +116,12 @@ macro_rules! table {
             }
 
             $(#[$enable])?
+            unsafe fn interleave(p: &Interleave<'_, $elem>) {
+                // SAFETY: see above.
+                unsafe { interleave::interleave::<L>(p) }
+            }
+
+            $(#[$enable])?
             unsafe fn gather(p: &Lines<'_, $elem>) {
                 // SAFETY: see above.
                 unsafe { lines::gather::<L>(p) }
@@ -180,6 +189,7 @@ macro_rules! table {
                 outer: &[$((outer::<$or, $ov>, $ov)),*],
                 planes,
                 vectors,
+                interleave,
                 turn,
                 gather,
                 scatter,

@@ -232,6 +232,34 @@ pub(crate) trait Lanes: Copy {
         }
     }
 
+    /// The way back of [`deal`](Self::deal): lane `i` of vector `r` becomes element `i * S + r` of the vectors one after the other.
+    #[inline(always)]
+    unsafe fn interleave<const S: usize>(v: [Self; S]) -> [Self; S] {
+        let mut lines = v;
+        // SAFETY: as for this function; the arrays have `N` elements a vector.
+        unsafe {
+            if S == 2 {
+                (lines[0], lines[1]) = v[0].zip(v[1]);
+            } else if S == 4 {
+                let (even, odd) = (v[0].zip(v[2]), v[1].zip(v[3]));
+                (lines[0], lines[1]) = even.0.zip(odd.0);
+                (lines[2], lines[3]) = even.1.zip(odd.1);
+            } else {
+                let (mut elements, mut lanes) = ([Self::Elem::ZERO; 4 * MAX_LANES], [Self::Elem::ZERO; MAX_LANES]);
+                for r in 0..S {
+                    v[r].store(lanes.as_mut_ptr());
+                    for i in 0..Self::N {
+                        elements[i * S + r] = lanes[i];
+                    }
+                }
+                for j in 0..S {
+                    lines[j] = Self::load(elements.as_ptr().add(j * Self::N));
+                }
+            }
+        }
+        lines
+    }
+
     /// Writes the lanes whose bit is set in `mask` one after the other,
     /// `step` elements apart, from `to` on; adds them to what is there if
     /// `accumulate`.
@@ -348,6 +376,38 @@ mod tests {
         }
     }
 
+    /// Elements dealt out to vectors against the same one by one, with margins that nobody may read, and put together again.
+    fn dealt<L: Lanes, const S: usize>() {
+        let source: Vec<_> = (0..L::N * S).map(|i| L::Elem::of(1.0 + i as f64)).collect();
+        let full = u32::MAX >> (32 - L::N);
+        let patterns = [0u32, 1, 0x8001, 0x7ffe, 0xffff, 0x5a5a, 0x00ff].map(|mask| (mask & full) as u16);
+        for (n, &pattern) in patterns.iter().enumerate() {
+            let masks: [u16; 4] = std::array::from_fn(|r| if r == 0 { pattern } else { patterns[(n + 3 * r) % patterns.len()] });
+            // What no lane asks for lies beyond the array.
+            let asked = (0..L::N * S).filter(|i| masks[i % S] >> (i / S) & 1 != 0);
+            let (first, last) = asked.fold((usize::MAX, 0), |(first, last), i| (first.min(i), last.max(i + 1)));
+            let page = source[first.min(last)..last].to_vec();
+            // SAFETY: the level is available, and the arrays have the elements.
+            let dealt = unsafe { L::deal::<S>(page.as_ptr().wrapping_sub(first.min(last)), &masks) };
+            for (r, v) in dealt.into_iter().enumerate() {
+                let mut got = [L::Elem::ZERO; MAX_LANES];
+                // SAFETY: as above.
+                unsafe { v.store(got.as_mut_ptr()) };
+                for (i, &got) in got.iter().enumerate().take(L::N) {
+                    let expected = if masks[r] >> i & 1 != 0 { source[i * S + r] } else { L::Elem::ZERO };
+                    assert_eq!(got, expected, "{S} phases, lane {i} of {r}");
+                }
+            }
+        }
+        let mut together = vec![L::Elem::ZERO; L::N * S];
+        // SAFETY: as above.
+        unsafe {
+            let lines = L::interleave(L::deal::<S>(source.as_ptr(), &[full as u16; 4]));
+            lines.iter().zip(together.chunks_exact_mut(L::N)).for_each(|(line, to)| line.store(to.as_mut_ptr()));
+        }
+        assert_eq!(together, source, "{S} phases");
+    }
+
     /// Columns of a square, and the slopes of a function on the way.
     fn columns<L: Lanes>() {
         let (row, size) = (L::N + 3, L::N);
@@ -375,7 +435,13 @@ mod tests {
     #[test]
     fn vectors_of_every_level_do_what_lanes_do() {
         macro_rules! check {
-            ($($vector:ty),*) => { $(strided::<$vector>(); columns::<$vector>();)* };
+            ($($vector:ty),*) => { $(
+                strided::<$vector>();
+                dealt::<$vector, 2>();
+                dealt::<$vector, 3>();
+                dealt::<$vector, 4>();
+                columns::<$vector>();
+            )* };
         }
         check!(scalar::Quad<f32>, scalar::Quad<f64>);
         #[cfg(target_arch = "x86_64")]
