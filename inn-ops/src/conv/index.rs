@@ -273,8 +273,8 @@ impl Index {
         self.sources[number].list(axes, piece, phase, joined, sample, lanes);
     }
 
-    /// Lists where the pixels of a line of the source go, in the planes of all phases of the last axis, which are `plane` apart; the first of these pixels
-    /// and the number of the first element of a line.
+    /// Lists where the pixels of a line of the source go, in the planes of all phases of the last axis, which are `plane` apart. Returns the
+    /// distance of the first of them from where a line without padding would begin.
     pub(crate) fn pixels(&mut self, axis: &Axis, start: usize, count: usize, plane: usize) -> usize {
         self.places.clear();
         self.place_first.clear();

@@ -110,7 +110,7 @@ impl Apply<'_> {
         if phases == 1 { 0 } else { phases * kernels.panel.len() * RUN * kernels.lanes }
     }
 
-    /// Computes all phases of the last axis, from `taps` on, in a box, from some channels; `rows` is room for them.
+    /// Computes all phases of the last axis, from `taps` on, in a box, from some channels; `joined` is room for their rows.
     pub(super) fn together<T: Dispatch>(
         &self,
         piece: &Piece,

@@ -291,7 +291,7 @@ impl<'a> Weight<'a> {
                             return;
                         }
                         each_line(axes, piece, phase, x.batch_stride, |start, from| {
-                            let from = x.data[first.wrapping_add_signed(from) + skipped..].as_ptr();
+                            let from = x.data[first.wrapping_add_signed(from + skipped as isize)..].as_ptr();
                             let to = to.get().wrapping_add((number * layout.stride + start) * lanes);
                             let (channels, channel) = (channels.len(), x.channel_stride);
                             // SAFETY: `Kernels` of an available level; the source
@@ -300,18 +300,9 @@ impl<'a> Weight<'a> {
                             // above.
                             unsafe {
                                 if plain {
-                                    let (rows, to) = (channels, to.wrapping_add(index.places[0] * lanes));
-                                    let turn = Turn {
-                                        from,
-                                        from_row: channel,
-                                        rows,
-                                        columns,
-                                        to,
-                                        to_row: lanes,
-                                        pad: true,
-                                        accumulate: false,
-                                        slopes: None,
-                                    };
+                                    let (from_row, rows, to) = (channel, channels, to.wrapping_add(index.places[0] * lanes));
+                                    let (to_row, pad) = (lanes, true);
+                                    let turn = Turn { from, from_row, rows, columns, to, to_row, pad, accumulate: false, slopes: None };
                                     (kernels.turn)(&turn);
                                 } else {
                                     let (places, first) = (&index.places, &index.place_first);
