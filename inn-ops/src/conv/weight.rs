@@ -7,10 +7,11 @@
 //! Whichever fills whole vectors better has the lanes. It is transposed into
 //! vectors, `[vector of channels][pixel][lane]`, while it is copied.
 
-use super::apply::{SMALL, fill};
-use super::copy::Pixels;
+mod copies;
+
+use super::apply::SMALL;
 use super::geometry::Geometry;
-use super::index::{Index, Taps, each_line, index_bytes, with_index};
+use super::index::{Index, Taps, index_bytes, with_index};
 use super::kernels::{Dispatch, Kernels};
 use super::outer::{Outer, Turn};
 use super::passes::passes;
@@ -230,111 +231,6 @@ impl<'a> Weight<'a> {
                     // have all taps of all positions; the sums are this
                     // unit's alone.
                     unsafe { kernels.outer[block.len() - 1].0(&outer) };
-                }
-            }
-        }
-    }
-
-    /// Transposes channels of a box into vectors.
-    fn copy_vectors<T: Dispatch>(
-        &self,
-        piece: &Piece,
-        kernels: &Kernels<T>,
-        x: Planes<'_, T>,
-        gy: Planes<'_, T>,
-        vectors: Range<usize>,
-        to: &mut [T],
-        index: &mut Index,
-    ) {
-        let lanes = self.lanes;
-        let channels = |v: usize| v * lanes..((v + 1) * lanes).min(self.wide_channels);
-        match self.wide {
-            Wide::Output => {
-                let len = gy_len(piece.pixels()) * lanes;
-                assert!(to.len() >= vectors.len() * len);
-                for (to, v) in to.chunks_exact_mut(len).zip(vectors) {
-                    let channels = channels(v);
-                    piece.segments(self.g.output, gy.batch_stride, |pixel, from, columns| {
-                        let from = &gy.data[channels.start * gy.channel_stride + from..];
-                        assert!(from.len() >= (channels.len() - 1) * gy.channel_stride + columns);
-                        let (from, from_row, rows) = (from.as_ptr(), gy.channel_stride, channels.len());
-                        let to = to[pixel * lanes..(pixel + columns) * lanes].as_mut_ptr();
-                        let turn = Turn { from, from_row, rows, columns, to, to_row: lanes, pad: true, accumulate: false, slopes: None };
-                        // SAFETY: `Kernels` of an available level; ranges as
-                        // asserted.
-                        unsafe { (kernels.turn)(&turn) };
-                    });
-                }
-            }
-            Wide::Input => {
-                let layout = &piece.layout;
-                assert!(to.len() >= vectors.len() * layout.phases * layout.stride * lanes);
-                let axes = &self.plan.axes;
-                let skipped = index.pixels(&axes[2], piece.start[2], piece.count[2], layout.stride);
-                let (columns, plain) = (index.place_first.len() - 1, axes[2].source_step == 1 && axes[2].source_phases == 1);
-                let mut lines = 0;
-                self.plan.each_source_phase(|_, phase| {
-                    if phase[2] == 0 {
-                        each_line(axes, piece, phase, 0, |_, _| lines += 1);
-                    }
-                });
-                let whole = axes.iter().all(|axis| axis.halo == 0) && lines * index.places.len() == layout.phases * layout.positions;
-                for (to, v) in to.chunks_exact_mut(layout.phases * layout.stride * lanes).zip(vectors) {
-                    // Padding, and what fills up planes.
-                    if !whole {
-                        to.fill(T::ZERO);
-                    }
-                    let (to, channels) = (Shared::new(to), channels(v));
-                    let first = piece.sample * x.batch_stride + channels.start * x.channel_stride;
-                    self.plan.each_source_phase(|number, phase| {
-                        if phase[2] > 0 || index.places.is_empty() {
-                            return;
-                        }
-                        each_line(axes, piece, phase, x.batch_stride, |start, from| {
-                            let from = x.data[first.wrapping_add_signed(from + skipped as isize)..].as_ptr();
-                            let to = to.get().wrapping_add((number * layout.stride + start) * lanes);
-                            let (channels, channel) = (channels.len(), x.channel_stride);
-                            // SAFETY: `Kernels` of an available level; the source
-                            // has the pixels of its lines, as the callers checked
-                            // its shape; the planes are large enough as asserted
-                            // above.
-                            unsafe {
-                                if plain {
-                                    let (from_row, rows, to) = (channel, channels, to.wrapping_add(index.places[0] * lanes));
-                                    let (to_row, pad) = (lanes, true);
-                                    let turn = Turn { from, from_row, rows, columns, to, to_row, pad, accumulate: false, slopes: None };
-                                    (kernels.turn)(&turn);
-                                } else {
-                                    let (places, first) = (&index.places, &index.place_first);
-                                    (kernels.vectors)(&Pixels { from, channels, channel, places, first, to });
-                                }
-                            }
-                        });
-                    });
-                }
-            }
-        }
-    }
-
-    /// Copies the other channels of a box.
-    fn copy_rows<T: Dispatch>(
-        &self,
-        piece: &Piece,
-        kernels: &Kernels<T>,
-        x: Planes<'_, T>,
-        gy: Planes<'_, T>,
-        rows: Range<usize>,
-        to: &mut [T],
-        index: &mut Index,
-    ) {
-        match self.wide {
-            Wide::Output => fill(&self.plan, piece, kernels, x, rows, to, index),
-            Wide::Input => {
-                for (to, o) in to.chunks_exact_mut(gy_len(piece.pixels())).zip(rows) {
-                    piece.segments(self.g.output, gy.batch_stride, |pixel, from, len| {
-                        let from = o * gy.channel_stride + from;
-                        to[pixel..pixel + len].copy_from_slice(&gy.data[from..from + len]);
-                    });
                 }
             }
         }
