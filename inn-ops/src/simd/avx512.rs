@@ -4,7 +4,7 @@ mod strides;
 
 use super::{Lanes, MAX_LANES};
 use std::arch::x86_64::*;
-use strides::{NEAR, deal_f32, deal_f64, gather_f32, gather_f64, near_f32, near_f64, scatter_f32, scatter_f64, threes_f32, threes_f64};
+use strides::{NEAR, deal_f32, deal_f64, gather_f32, gather_f64, scatter_f32, scatter_f64, threes_f32, threes_f64};
 
 // SAFETY (these functions): only called from `Lanes` methods, whose callers
 // have checked that the CPU has AVX-512.
@@ -102,7 +102,7 @@ unsafe fn columns_f64(from: *const f64, row: usize, apply: impl Fn(F64x8) -> F64
 macro_rules! lanes {
     ($(#[$doc:meta])* $name:ident, $elem:ty, $reg:ty, $n:literal, $mask:ty,
      $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $mul:ident, $zip:ident, $unzip:ident, $gather:ident,
-     $maskload:ident, $compress:ident, $maskstore:ident, $compare:ident, $blend:ident, $columns:ident, $near:ident, $deal:ident, $threes:ident, $scatter:ident) => {
+     $maskload:ident, $compress:ident, $maskstore:ident, $compare:ident, $blend:ident, $columns:ident, $deal:ident, $threes:ident, $scatter:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
         pub(crate) struct $name($reg);
@@ -199,9 +199,9 @@ macro_rules! lanes {
                 // SAFETY: see above.
                 unsafe {
                     match step {
-                        2 => Self($near::<2>(from, mask)),
-                        3 => Self($near::<3>(from, mask)),
-                        4 => Self($near::<4>(from, mask)),
+                        2 => $deal::<2>(from, &[mask as u16, 0, 0, 0])[0],
+                        3 => $deal::<3>(from, &[mask as u16, 0, 0, 0])[0],
+                        4 => $deal::<4>(from, &[mask as u16, 0, 0, 0])[0],
                         _ if step < NEAR => Self($gather(from, mask, step)),
                         _ => super::gather(from, mask, step),
                     }
@@ -215,22 +215,9 @@ macro_rules! lanes {
             }
 
             #[inline(always)]
-            unsafe fn interleave<const S: usize>(v: [Self; S]) -> [Self; S] {
-                let mut lines = v;
+            unsafe fn threes(v: [Self; 3]) -> [Self; 3] {
                 // SAFETY: see above.
-                unsafe {
-                    if S == 2 {
-                        (lines[0], lines[1]) = v[0].zip(v[1]);
-                    } else if S == 3 {
-                        let threes = $threes([v[0].0, v[1].0, v[2].0]);
-                        (lines[0], lines[1], lines[2]) = (threes[0], threes[1], threes[2]);
-                    } else {
-                        let (even, odd) = (v[0].zip(v[2]), v[1].zip(v[3]));
-                        (lines[0], lines[1]) = even.0.zip(odd.0);
-                        (lines[2], lines[3]) = even.1.zip(odd.1);
-                    }
-                }
-                lines
+                unsafe { $threes([v[0].0, v[1].0, v[2].0]) }
             }
 
             #[inline(always)]
@@ -263,7 +250,7 @@ lanes!(
     _mm512_setzero_ps, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps,
     _mm512_add_ps, _mm512_mul_ps, zip_f32, unzip_f32, gather_f32,
     _mm512_maskz_loadu_ps, _mm512_maskz_compress_ps, _mm512_mask_storeu_ps,
-    _mm512_cmp_ps_mask, _mm512_mask_blend_ps, columns_f32, near_f32, deal_f32, threes_f32, scatter_f32
+    _mm512_cmp_ps_mask, _mm512_mask_blend_ps, columns_f32, deal_f32, threes_f32, scatter_f32
 );
 
 lanes!(
@@ -272,5 +259,5 @@ lanes!(
     _mm512_setzero_pd, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_fmadd_pd,
     _mm512_add_pd, _mm512_mul_pd, zip_f64, unzip_f64, gather_f64,
     _mm512_maskz_loadu_pd, _mm512_maskz_compress_pd, _mm512_mask_storeu_pd,
-    _mm512_cmp_pd_mask, _mm512_mask_blend_pd, columns_f64, near_f64, deal_f64, threes_f64, scatter_f64
+    _mm512_cmp_pd_mask, _mm512_mask_blend_pd, columns_f64, deal_f64, threes_f64, scatter_f64
 );

@@ -236,7 +236,7 @@ pub(crate) trait Lanes: Copy {
     #[inline(always)]
     unsafe fn interleave<const S: usize>(v: [Self; S]) -> [Self; S] {
         let mut lines = v;
-        // SAFETY: as for this function; the arrays have `N` elements a vector.
+        // SAFETY: as for this function.
         unsafe {
             if S == 2 {
                 (lines[0], lines[1]) = v[0].zip(v[1]);
@@ -245,19 +245,27 @@ pub(crate) trait Lanes: Copy {
                 (lines[0], lines[1]) = even.0.zip(odd.0);
                 (lines[2], lines[3]) = even.1.zip(odd.1);
             } else {
-                let (mut elements, mut lanes) = ([Self::Elem::ZERO; 4 * MAX_LANES], [Self::Elem::ZERO; MAX_LANES]);
-                for r in 0..S {
-                    v[r].store(lanes.as_mut_ptr());
-                    for i in 0..Self::N {
-                        elements[i * S + r] = lanes[i];
-                    }
-                }
-                for j in 0..S {
-                    lines[j] = Self::load(elements.as_ptr().add(j * Self::N));
-                }
+                (lines[0], lines[1], lines[2]) = Self::threes([v[0], v[1], v[2]]).into();
             }
         }
         lines
+    }
+
+    /// [`interleave`](Self::interleave) of three.
+    #[inline(always)]
+    unsafe fn threes(v: [Self; 3]) -> [Self; 3] {
+        let (mut elements, mut lanes) = ([Self::Elem::ZERO; 3 * MAX_LANES], [Self::Elem::ZERO; MAX_LANES]);
+        // SAFETY: as for this function; the arrays have `N` elements a vector.
+        unsafe {
+            for r in 0..3 {
+                v[r].store(lanes.as_mut_ptr());
+                for i in 0..Self::N {
+                    elements[3 * i + r] = lanes[i];
+                }
+            }
+            let at = elements.as_ptr();
+            [Self::load(at), Self::load(at.add(Self::N)), Self::load(at.add(2 * Self::N))]
+        }
     }
 
     /// Writes the lanes whose bit is set in `mask` one after the other,
