@@ -35,6 +35,9 @@ struct Cli {
     /// Threads; all cores when 0.
     #[arg(long, default_value_t = 0)]
     threads: usize,
+    /// Only shapes of this stride; of all of them when 0.
+    #[arg(long, default_value_t = 0)]
+    stride: usize,
     /// Prints only shapes with a cliff, and the summary.
     #[arg(long)]
     cliffs: bool,
@@ -47,6 +50,8 @@ struct Cli {
 const SLOWER: f64 = 1.3;
 /// Below this share of the peak is a cliff.
 const SHARE: f64 = 0.6;
+/// The longest stride that is drawn.
+const MOST_STRIDE: usize = 3;
 /// Seconds of a measurement of the peak, before and after an operation.
 const PEAK_SECONDS: f64 = 0.02;
 
@@ -97,12 +102,21 @@ fn run(cli: &Cli, mut each: impl FnMut(Line) -> Result<()> + Send) -> Result<Sum
         return Err(Error::config("shapes", "expected at least 1, got 0"));
     }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(cli.threads).build().map_err(|e| Error::config("threads", e))?;
+    if cli.stride > MOST_STRIDE {
+        return Err(Error::config("stride", format!("expected at most {MOST_STRIDE}, got {}", cli.stride)));
+    }
     pool.install(|| {
         let mut machine = Machine::measure(cli.seconds.min(1.0))?;
         let mut rng = ChaCha8Rng::seed_from_u64(cli.seed);
         let (mut all, mut shapes_with_cliffs) = (Vec::new(), 0);
         for _ in 0..cli.shapes {
-            let line = measure(draw(&mut rng), cli.seconds, &mut machine)?;
+            let problem = loop {
+                let problem = draw(&mut rng);
+                if cli.stride == 0 || cli.stride == problem.stride {
+                    break problem;
+                }
+            };
+            let line = measure(problem, cli.seconds, &mut machine)?;
             shapes_with_cliffs += usize::from(!line.cliffs.is_empty());
             all.extend(line.figures.iter().cloned());
             each(line)?;
@@ -136,7 +150,7 @@ fn draw(rng: &mut ChaCha8Rng) -> Problem {
     };
     let odd = |channels: usize| !channels.is_multiple_of(8);
     let rank = within(1..=3, &|_| true);
-    let (batch, stride) = (within(1..=5, &|_| true), within(1..=3, &|_| true));
+    let (batch, stride) = (within(1..=5, &|_| true), within(1..=MOST_STRIDE, &|_| true));
     let (inputs, outputs) = (within(17..=200, &odd), within(17..=200, &odd));
     let kernel = within(1..=9, &|_| true);
     let operations = 1e8 * 20f64.powf(within(0..=100, &|_| true) as f64 / 100.0);

@@ -336,6 +336,6 @@ pub(super) fn scratch<T: Dispatch>(g: &Geometry, adjoint: bool, kernels: &Kernel
         apply.chunk * g.taps(),
         apply.listed().max(1) + apply.plan.listed(),
     );
-    let turned = if apply.phases == [1; 3] { 0 } else { g.taps() * (kernels.panel.len() * bytes + 4 * size_of::<usize>()) + 64 };
+    let turned = if apply.phases == [1; 3] { 0 } else { 4 * g.taps() * size_of::<usize>() };
     Scratch { shared, each: planes + index + turned, alone: apply.small }
 }

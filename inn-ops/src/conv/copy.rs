@@ -1,6 +1,6 @@
 //! Copies of windows into padded planes, generic over the vector type.
 
-use super::outer::square;
+use super::outer::{AHEAD, square};
 use crate::simd::Lanes;
 
 /// Phases that are copied at a time, at most.
@@ -133,7 +133,7 @@ pub(crate) unsafe fn vectors<L: Lanes>(p: &Pixels<'_, L::Elem>) {
         let first = &p.first[x..=x + n];
         // SAFETY: as for this function.
         unsafe {
-            let v = square::<L>(p.from.wrapping_add(x), p.channel, p.channels, n, |v| v);
+            let v = square::<L>((p.from.wrapping_add(x), p.channel, AHEAD), p.channels, n, |v| v);
             for (v, range) in v.iter().zip(first.windows(2)) {
                 for place in &p.places[range[0] as usize..range[1] as usize] {
                     v.store(p.to.add(place * L::N));

@@ -193,17 +193,7 @@ fn pack_b<T: Dispatch>(
     } else if b.row == 1 {
         let from = &b.data[start..start + (columns.len() - 1) * b.column + inner.len()];
         assert!(packed.len() >= (inner.len() - 1) * b_row + columns.len());
-        let turn = Turn {
-            from: from.as_ptr(),
-            from_row: b.column,
-            rows: columns.len(),
-            columns: inner.len(),
-            to: packed.as_mut_ptr(),
-            to_row: b_row,
-            pad: false,
-            accumulate: false,
-            slopes: None,
-        };
+        let turn = Turn::new((from.as_ptr(), b.column), columns.len(), inner.len(), (packed.as_mut_ptr(), b_row));
         // SAFETY: `Kernels` of an available level; ranges as asserted.
         unsafe { (kernels.turn)(&turn) };
     } else {

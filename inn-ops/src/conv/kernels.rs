@@ -36,7 +36,7 @@ pub(crate) struct Kernels<T: 'static> {
     /// Puts phases between each other.
     pub(crate) interleave: unsafe fn(&Interleave<'_, T>),
     /// Transposes.
-    pub(crate) turn: unsafe fn(&Turn<T>),
+    pub(crate) turn: unsafe fn(&Turn<'_, T>),
     /// From an image to the rows of a strip, and back.
     pub(crate) gather: unsafe fn(&Lines<'_, T>),
     pub(crate) scatter: unsafe fn(&Lines<'_, T>),
@@ -98,7 +98,7 @@ macro_rules! table {
             }
 
             $(#[$enable])?
-            unsafe fn turn(p: &Turn<$elem>) {
+            unsafe fn turn(p: &Turn<'_, $elem>) {
                 // SAFETY: see above.
                 unsafe { outer::turn::<L>(p) }
             }

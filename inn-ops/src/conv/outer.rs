@@ -102,7 +102,7 @@ unsafe fn outer_tile<L: Lanes, const MR: usize, const NV: usize>(p: &Outer<'_, L
 
 /// Rows to turn into columns: element `(r, c)` of the source is element
 /// `(c, r)` of the target. Elements of a row are adjacent, on both sides.
-pub(crate) struct Turn<T> {
+pub(crate) struct Turn<'a, T> {
     pub(crate) from: *const T,
     /// Distance of the rows of the source.
     pub(crate) from_row: usize,
@@ -112,6 +112,10 @@ pub(crate) struct Turn<T> {
     pub(crate) to: *mut T,
     /// Distance of the rows of the target.
     pub(crate) to_row: usize,
+    /// Where the rows of the target start instead, if they are nowhere near each other.
+    pub(crate) places: Option<&'a [usize]>,
+    /// How far ahead of the copied element of a row to fetch into the cache.
+    pub(crate) ahead: usize,
     /// Whether to fill up the rows of the target with zeros to a whole vector.
     pub(crate) pad: bool,
     /// Whether to add to the target.
@@ -120,8 +124,15 @@ pub(crate) struct Turn<T> {
     pub(crate) slopes: Option<[T; 2]>,
 }
 
-/// How far ahead of the copied element of a row to fetch into the cache.
-const AHEAD: usize = 4 * MAX_LANES;
+/// How far ahead of the copied element of a row to fetch into the cache, where rows are long.
+pub(super) const AHEAD: usize = 4 * MAX_LANES;
+
+impl<T> Turn<'_, T> {
+    /// Turns `rows` rows of `columns` elements, and no more.
+    pub(crate) fn new((from, from_row): (*const T, usize), rows: usize, columns: usize, (to, to_row): (*mut T, usize)) -> Self {
+        Turn { from, from_row, rows, columns, to, to_row, places: None, ahead: AHEAD, pad: false, accumulate: false, slopes: None }
+    }
+}
 
 /// Turns rows into columns.
 ///
@@ -130,7 +141,7 @@ const AHEAD: usize = 4 * MAX_LANES;
 /// The CPU must support `L`, and all elements that [`Turn`] describes must be
 /// valid.
 #[inline(always)]
-pub(crate) unsafe fn turn<L: Lanes>(p: &Turn<L::Elem>) {
+pub(crate) unsafe fn turn<L: Lanes>(p: &Turn<'_, L::Elem>) {
     // SAFETY: as for this function.
     unsafe {
         if let Some([above, below]) = p.slopes {
@@ -146,16 +157,22 @@ pub(crate) unsafe fn turn<L: Lanes>(p: &Turn<L::Elem>) {
 ///
 /// As [`turn`].
 #[inline(always)]
-unsafe fn turn_applied<L: Lanes>(p: &Turn<L::Elem>, apply: impl Fn(L) -> L + Copy) {
+unsafe fn turn_applied<L: Lanes>(p: &Turn<'_, L::Elem>, apply: impl Fn(L) -> L + Copy) {
     for r in (0..p.rows).step_by(L::N) {
         let rows = (p.rows - r).min(L::N);
         // What a whole vector has too much, the columns after it then overwrite.
-        let over = if p.to_row == p.rows && p.rows < L::N { p.columns.saturating_sub(L::N.div_ceil(p.rows) - 1) } else { 0 };
+        let over = if p.to_row == p.rows && p.rows < L::N && p.places.is_none() { p.columns.saturating_sub(L::N.div_ceil(p.rows) - 1) } else { 0 };
         for c in (0..p.columns).step_by(L::N) {
             let columns = (p.columns - c).min(L::N);
             // SAFETY: `rows` and `columns` are those that are left.
             unsafe {
-                let v = square(p.from.add(r * p.from_row + c), p.from_row, rows, columns, apply);
+                let v = square((p.from.add(r * p.from_row + c), p.from_row, p.ahead), rows, columns, apply);
+                if let Some(places) = p.places {
+                    for (v, place) in v.iter().zip(&places[c..c + columns]) {
+                        v.store_first(p.to.add(place + r), rows);
+                    }
+                    continue;
+                }
                 let to = p.to.add(c * p.to_row + r);
                 if columns == L::N && !p.accumulate && (rows == L::N || p.pad || c + L::N <= over) {
                     for j in 0..L::N {
@@ -180,25 +197,26 @@ unsafe fn turn_applied<L: Lanes>(p: &Turn<L::Elem>, apply: impl Fn(L) -> L + Cop
     }
 }
 
-/// The columns of up to `N` rows of up to `N` elements, as vectors; zeros fill them up.
+/// The columns of up to `N` rows of up to `N` elements, as vectors; zeros fill them up. The rows come with their distance, and how far ahead to fetch.
 ///
 /// # Safety
 ///
 /// The CPU must support `L`, and the rows must have the elements.
 #[inline(always)]
 pub(super) unsafe fn square<L: Lanes>(
-    from: *const L::Elem,
-    row: usize,
+    (from, row, ahead): (*const L::Elem, usize, usize),
     rows: usize,
     columns: usize,
     apply: impl Fn(L) -> L + Copy,
 ) -> [L; MAX_LANES] {
     // SAFETY: as for this function; prefetching reaches further, and never faults.
     unsafe {
-        if rows == L::N && columns == L::N {
-            for i in 0..L::N {
-                L::prefetch(from.wrapping_add(i * row + AHEAD));
+        if columns == L::N && rows == L::N || ahead > AHEAD {
+            for i in 0..rows {
+                L::prefetch(from.wrapping_add(i * row + ahead));
             }
+        }
+        if columns == L::N && rows == L::N {
             return L::columns(from, row, apply);
         }
         let mut v = [L::zero(); MAX_LANES];

@@ -6,9 +6,12 @@ use super::index::{Index, with_index};
 use super::kernels::{Dispatch, Kernels};
 use super::outer::Turn;
 use super::plan::split;
-use super::scratch::{Shared, with_buffer};
+use super::scratch::Shared;
 use crate::pool;
 use std::ops::Range;
+
+/// How many channels ahead weights are fetched into the cache.
+const CHANNELS_AHEAD: usize = 2;
 
 /// Packed weights, `[phase][block of rows][channel][tap][row of the block]`, of some rows, whole blocks of them, and channels.
 pub(super) struct Packed {
@@ -44,12 +47,11 @@ impl Apply<'_> {
     ) {
         let (row, channel) = if self.adjoint { (w.channel_stride, w.batch_stride) } else { (w.batch_stride, w.channel_stride) };
         let all = self.g.taps();
-        let turn = |from: usize, rows: usize, columns: usize, to: *mut T| {
+        let turn = |from: usize, rows: usize, columns: usize, to: *mut T, places: Option<&[usize]>, ahead: usize| {
             assert!(w.data.len() >= from + (rows - 1) * row + columns);
-            let from = w.data[from..].as_ptr();
-            let turn = Turn { from, from_row: row, rows, columns, to, to_row: rows, pad: false, accumulate: false, slopes: None };
+            let plain = Turn::new((w.data[from..].as_ptr(), row), rows, columns, (to, rows));
             // SAFETY: `Kernels` of an available level; the weights as asserted, and the callers have room for as many.
-            unsafe { (kernels.turn)(&turn) };
+            unsafe { (kernels.turn)(&Turn { places, ahead: plain.ahead.max(ahead), ..plain }) };
         };
         let (first, channels) = (packed.channels.start, packed.channels.len());
         let rows = split(self.rows, self.blocks, block);
@@ -57,34 +59,32 @@ impl Apply<'_> {
         if channels == 0 {
             return;
         }
+        // Short rows of a channel follow each other, those of the next channel lie elsewhere.
+        let ahead = |calls: usize| if calls > 1 { CHANNELS_AHEAD * channel } else { 0 };
         if self.phases == [1; 3] {
             // All taps in their order, which are adjacent, and channels may be too.
             let (calls, columns) = if channel == all { (1, channels * all) } else { (channels, all) };
             let at = packed.at(0, all, start);
             for c in 0..calls {
-                turn(from + c * channel, rows, columns, to.get().wrapping_add(at + c * rows * all));
+                turn(from + c * channel, rows, columns, to.get().wrapping_add(at + c * rows * all), None, ahead(calls));
             }
             return;
         }
-        with_buffer(all * rows, |turned: &mut [T]| {
-            // Where each tap of the first channel goes, and its distance to that of the next.
-            index.off.resize(all, 0);
-            index.other.resize(all, 0);
-            self.each_phase(|_, taps, before| {
-                let mut at = packed.at(before, taps.count(), start);
-                taps.each(|number, _, _| {
-                    index.off[number] = at;
-                    index.other[number] = taps.count() * rows;
-                    at += rows;
-                });
+        // Where each tap goes, of the first channel, and of each in its turn.
+        index.off.resize(all, 0);
+        index.other.resize(all, 0);
+        self.each_phase(|_, taps, before| {
+            let mut at = packed.at(before, taps.count(), start);
+            taps.each(|number, _, _| {
+                index.off[number] = at;
+                index.other[number] = taps.count() * rows;
+                at += rows;
             });
-            for c in 0..channels {
-                turn(from + c * channel, rows, all, turned.as_mut_ptr());
-                for (turned, (off, apart)) in turned.chunks_exact(rows).zip(index.off.iter().zip(&index.other)) {
-                    // SAFETY: within the packed weights, which have an element for each; no two blocks share one.
-                    unsafe { std::slice::from_raw_parts_mut(to.get().add(off + c * apart), rows) }.copy_from_slice(turned);
-                }
-            }
         });
+        for c in 0..channels {
+            // Within the packed weights, which have an element for each; no two blocks share one.
+            turn(from + c * channel, rows, all, to.get(), Some(&index.off), ahead(channels));
+            index.off.iter_mut().zip(&index.other).for_each(|(off, apart)| *off += apart);
+        }
     }
 }

@@ -262,7 +262,7 @@ impl<'a> Weight<'a> {
                 }
             }
             let turn = |from: *const T, from_row: usize, [rows, columns]: [usize; 2], to: usize, to_row: usize| {
-                (kernels.turn)(&Turn { from, from_row, rows, columns, to: gw.get().add(to), to_row, pad: false, accumulate, slopes: None });
+                (kernels.turn)(&Turn { accumulate, ..Turn::new((from, from_row), rows, columns, (gw.get().add(to), to_row)) });
             };
             match self.wide {
                 // `[input channel][tap][output channel]` to `[output channel][input channel][tap]`.

@@ -136,17 +136,7 @@ fn fill<T: Element>(kernels: &Kernels<T>, to: &mut [T], range: Range<usize>, s: 
     let height = range.len();
     if s.column == 1 && height > 0 {
         let from = &s.from[range.start * s.row..][..(height - 1) * s.row + s.columns];
-        let turn = Turn {
-            from: from.as_ptr(),
-            from_row: s.row,
-            rows: height,
-            columns: s.columns,
-            to: to[..height * s.columns].as_mut_ptr(),
-            to_row: height,
-            pad: false,
-            accumulate: false,
-            slopes: None,
-        };
+        let turn = Turn::new((from.as_ptr(), s.row), height, s.columns, (to[..height * s.columns].as_mut_ptr(), height));
         // SAFETY: the slices are as long as the rows and columns reach.
         return unsafe { (kernels.turn)(&turn) };
     }
@@ -259,17 +249,8 @@ pub(super) unsafe fn turn<T: Element>(
     for r in (0..rows).step_by(lanes) {
         // SAFETY: the caller's promise.
         unsafe {
-            let turn = Turn {
-                from: from.add(r * row),
-                from_row: row,
-                rows: lanes.min(rows - r),
-                columns: pixels,
-                to: to.add(r * pixels),
-                to_row: lanes,
-                pad: true,
-                accumulate: false,
-                slopes,
-            };
+            let plain = Turn::new((from.add(r * row), row), lanes.min(rows - r), pixels, (to.add(r * pixels), lanes));
+            let turn = Turn { pad: true, slopes, ..plain };
             (kernels.turn)(&turn);
         }
     }

@@ -67,22 +67,11 @@ impl<'a, T: CpuElement> Sums<'a, T> {
         pool::each(parts.len(), self.alone || rows * columns < TURNED_ALONE, |i| {
             let first = i * TURNED_ROWS;
             let add = |from: &[T]| {
-                let from_row = wide;
                 // SAFETY: the columns of `to` from `first` on, as many as there are rows in this part; other parts have others.
                 unsafe {
                     let (from, to) = (from.as_ptr(), to.get().add(first));
                     let rows_here = TURNED_ROWS.min(rows - first);
-                    (self.kernels.turn)(&Turn {
-                        from,
-                        from_row,
-                        rows: rows_here,
-                        columns,
-                        to,
-                        to_row: rows,
-                        pad: false,
-                        accumulate: true,
-                        slopes: None,
-                    });
+                    (self.kernels.turn)(&Turn { accumulate: true, ..Turn::new((from, wide), rows_here, columns, (to, rows)) });
                 }
             };
             if let Some(folding) = folding {

@@ -33,11 +33,13 @@ const WORTH_GRADIENT: usize = 48;
 /// Rows of a product at least.
 const LEAST_OUTPUTS: usize = 8;
 /// The part of the time that is left, in per cent at most, and that of a weight gradient.
-const LEFT: usize = 80;
-const LEFT_GRADIENT: usize = 70;
+const LEFT: usize = 86;
+const LEFT_GRADIENT: usize = 80;
 /// Vectors of multiplications that unfolding a vector of tiles takes as long as, and folding and turning one of an output gradient.
 const UNFOLD: usize = 20;
 const TURN: usize = 200;
+/// Vectors of multiplications that copying a vector of pixels of a short line takes as long as.
+const STAGED: usize = 6;
 /// Pixels that folding and packing a weight take as long as, for each lane.
 const PREPARED: usize = 12;
 /// Bytes of the folded weights at most, which are shared, and of as much beside them while they are made.
@@ -197,9 +199,20 @@ impl Plan {
         let vectors = |lines: usize| if self.segments == 1 { (lines * self.tiles).div_ceil(self.lanes) } else { lines * line };
         let products =
             (self.folding.parts() * self.rows() * self.inputs * filled) as f64 * sum_of_parts(height, self.groups, vectors) as f64;
-        let folds = (kernels.fold_cost * self.inputs * self.planes()) as f64 * (height + self.groups * (ky - 1)) as f64 * line as f64;
-        let unfolds = (unfold * self.outputs) as f64 * height as f64 * line as f64;
-        let direct = (self.inputs * self.outputs * kz * ky * kx) as f64 * (height * width).div_ceil(self.lanes) as f64;
+        // Vectors of tiles run across short lines, which are copied first.
+        let staged = if fold::is_short(self.tiles, self.lanes) { STAGED * (self.folding.tile() * self.tiles).div_ceil(self.lanes) } else { 0 };
+        let pass = |cost: usize, stages: usize, lines: usize| {
+            lines * staged * stages + cost * if staged > 0 { vectors(lines) } else { lines * line }
+        };
+        let folds = |lines: usize| pass(kernels.fold_cost, 2, lines + ky - 1);
+        let folds = (self.inputs * self.planes()) as f64 * sum_of_parts(height, self.groups, folds) as f64;
+        let unfolds = self.outputs as f64 * sum_of_parts(height, self.groups, |lines| pass(unfold, 1, lines)) as f64;
+        let direct = match op {
+            // Vectors of the one side or the other.
+            Op::WeightGradient => (self.inputs * filled).min(self.inputs.next_multiple_of(self.lanes) * self.outputs),
+            _ => self.inputs * self.outputs,
+        };
+        let direct = (direct * kz * ky * kx) as f64 * (height * width).div_ceil(self.lanes) as f64;
         let prepared = (PREPARED * self.lanes) as f64 / (self.batch as f64 * (depth * height * width) as f64);
         (100.0 * ((products + folds + unfolds) / direct + prepared)).round() as usize
     }
@@ -263,7 +276,12 @@ impl Plan {
             }
         }
         for third in 0..self.thirds() {
-            fold::masks(self.lanes, tile, strip.tiles.len(), width, (px, start + 3 * third), &mut to.masks);
+            let (tiles, first) = (strip.tiles.len(), (px, start + 3 * third));
+            if fold::is_short(tiles, self.lanes) {
+                fold::short_masks(self.lanes, tile, tiles, width, first, &mut to.masks);
+            } else {
+                fold::masks(self.lanes, tile, tiles, width, first, &mut to.masks);
+            }
         }
     }
 

@@ -210,17 +210,7 @@ unsafe fn finish<T: Dispatch + Vectors>(
                 }
                 ordered
             };
-            (kernels.turn)(&Turn {
-                from: from.as_ptr(),
-                from_row: wide,
-                rows: taps,
-                columns: plan.outputs,
-                to,
-                to_row,
-                pad: false,
-                accumulate,
-                slopes: None,
-            });
+            (kernels.turn)(&Turn { accumulate, ..Turn::new((from.as_ptr(), wide), taps, plan.outputs, (to, to_row)) });
         }
     });
 }

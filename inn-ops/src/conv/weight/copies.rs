@@ -36,7 +36,7 @@ impl Weight<'_> {
                         assert!(from.len() >= (channels.len() - 1) * gy.channel_stride + columns);
                         let (from, from_row, rows) = (from.as_ptr(), gy.channel_stride, channels.len());
                         let to = to[pixel * lanes..(pixel + columns) * lanes].as_mut_ptr();
-                        let turn = Turn { from, from_row, rows, columns, to, to_row: lanes, pad: true, accumulate: false, slopes: None };
+                        let turn = Turn { pad: true, ..Turn::new((from, from_row), rows, columns, (to, lanes)) };
                         // SAFETY: `Kernels` of an available level; ranges as
                         // asserted.
                         unsafe { (kernels.turn)(&turn) };
@@ -78,8 +78,7 @@ impl Weight<'_> {
                             unsafe {
                                 if plain {
                                     let (from_row, rows, to) = (channel, channels, to.wrapping_add(index.places[0] * lanes));
-                                    let (to_row, pad) = (lanes, true);
-                                    let turn = Turn { from, from_row, rows, columns, to, to_row, pad, accumulate: false, slopes: None };
+                                    let turn = Turn { pad: true, ..Turn::new((from, from_row), rows, columns, (to, lanes)) };
                                     (kernels.turn)(&turn);
                                 } else {
                                     let (places, first) = (&index.places, &index.place_first);

@@ -40,6 +40,18 @@ pub(super) unsafe fn deal<L: Lanes, S: Scheme>(from: *const L::Elem, masks: &[u3
         for i in 0..S::TILE {
             v[i] = L::load_masked(from.wrapping_add(i * L::N), masks[i]);
         }
+        parted::<L, S>(v)
+    }
+}
+
+/// [`deal`] of pixels that have been read.
+///
+/// # Safety
+/// The CPU must support `L`.
+#[inline(always)]
+pub(super) unsafe fn parted<L: Lanes, S: Scheme>(v: [L; MOST_TILE]) -> [L; MOST_TILE] {
+    // SAFETY: the caller's promise.
+    unsafe {
         let (a, b) = v[0].unzip(v[1]);
         if S::TILE == 2 {
             return [a, b, v[2], v[3]];
@@ -86,6 +98,18 @@ pub(super) unsafe fn fold_vector<L: Lanes, S: Scheme>(from: *const L::Elem, mask
             d[k + 1] = own[k];
         }
         d[S::PARTS - 1] = deal::<L, S>(from.wrapping_add(S::TILE), &masks[2 * S::TILE..])[0];
+        store_folded::<L, S>(&d, to, pitch);
+    }
+}
+
+/// V_e = Σ_j B_ej d_j, into rows `pitch` apart.
+///
+/// # Safety
+/// The CPU must support `L`; the rows must be writable.
+#[inline(always)]
+pub(super) unsafe fn store_folded<L: Lanes, S: Scheme>(d: &[L; MOST_PARTS], to: *mut L::Elem, pitch: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
         for e in 0..S::PARTS {
             let mut sum = None;
             for k in 0..S::PARTS {

@@ -15,10 +15,12 @@
 mod jobs;
 mod lines;
 mod planes;
+mod short;
 
 pub(super) use jobs::{ActivateFold, Fold, UnfoldActivate, UnfoldPull};
 pub(crate) use lines::{Turn, gather, scatter, turn};
 pub(crate) use planes::{Deal, Fold as FoldPlanes, Unfold, deal, fold, masks, unfold};
+pub(crate) use short::{is_short, masks as short_masks};
 
 use crate::pool;
 use crate::simd::Level;

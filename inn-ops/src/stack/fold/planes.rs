@@ -3,6 +3,7 @@
 
 use super::super::walk::mask as lanes_of;
 use super::lines::{add, collect, deal as deal_vector, fold_vector, mask};
+use super::short::{self, is_short};
 use super::{MOST_TILE, Scheme};
 use crate::simd::Lanes;
 
@@ -29,7 +30,7 @@ pub(crate) struct Fold<'a, T> {
     pub(crate) planes: usize,
     pub(crate) thirds: usize,
     pub(crate) tiles: usize,
-    /// As [`masks`] gives them, third by third.
+    /// As [`masks`] gives them, or [`short::masks`] where lines [are short](is_short), third by third.
     pub(crate) masks: &'a [u32],
     /// Row `((channel, plane, third), e)` gets V_e, line after line; rows are `pitch` apart, which holds a vector more than all tiles.
     pub(crate) to: *mut T,
@@ -57,6 +58,11 @@ pub(crate) unsafe fn fold<L: Lanes, S: Scheme>(p: &Fold<'_, L::Elem>) {
                     for e in 0..S::PARTS {
                         L::zero().store(row.add(e * p.pitch + end));
                     }
+                }
+                if is_short(p.tiles, L::N) {
+                    short::fold::<L, S>(p, from, plane, masks, row);
+                    row = row.add(S::PARTS * p.pitch);
+                    continue;
                 }
                 for (i, line) in plane.iter().enumerate() {
                     let to = row.add(i * p.tiles);
@@ -98,12 +104,48 @@ pub(crate) struct Unfold<T> {
     pub(crate) accumulate: bool,
 }
 
+impl<T> Unfold<T> {
+    /// Lines without a gap between them, on both sides, are one.
+    fn joined(&self, tile: usize) -> Self {
+        let (lines, width) = if self.line == self.width && self.width == tile * self.tiles { (1, self.lines) } else { (self.lines, 1) };
+        Self { lines, tiles: self.tiles * width, width: self.width * width, ..*self }
+    }
+}
+
+/// The pixels of a vector of tiles whose M_e are `part` apart.
+///
+/// # Safety
+/// The CPU must support `L`; the vectors must be readable.
+#[inline(always)]
+pub(super) unsafe fn unfold_vector<L: Lanes, S: Scheme>(from: *const L::Elem, part: usize) -> [L; MOST_TILE] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [None; MOST_TILE];
+        for e in 0..S::PARTS {
+            let m = L::load(from.add(e * part));
+            for k in 0..S::TILE {
+                sums[k] = add::<L>(sums[k], S::OUTPUT[k][e], m);
+            }
+        }
+        let mut pixels = [L::zero(); MOST_TILE];
+        for k in 0..S::TILE {
+            pixels[k] = sums[k].unwrap_or(L::zero());
+        }
+        collect::<L, S>(pixels)
+    }
+}
+
 /// y_i = Σ_e A_ie M_e.
 ///
 /// # Safety
 /// The CPU must support `L`, and all elements that [`Unfold`] describes must be valid.
 #[inline(always)]
 pub(crate) unsafe fn unfold<L: Lanes, S: Scheme>(p: &Unfold<L::Elem>) {
+    let p = &p.joined(S::TILE);
+    if is_short(p.tiles, L::N) {
+        // SAFETY: the caller's promise.
+        return unsafe { short::unfold::<L, S>(p) };
+    }
     for r in 0..p.rows {
         for i in 0..p.lines {
             // SAFETY: the caller's promise; what is written lies within the line.
@@ -111,18 +153,7 @@ pub(crate) unsafe fn unfold<L: Lanes, S: Scheme>(p: &Unfold<L::Elem>) {
                 let from = p.m.add(r * p.pitch + i * p.tiles);
                 let to = p.to.add(r * p.channel + i * p.line);
                 for j in (0..p.tiles).step_by(L::N) {
-                    let mut sums = [None; MOST_TILE];
-                    for e in 0..S::PARTS {
-                        let m = L::load(from.add(e * p.part + j));
-                        for k in 0..S::TILE {
-                            sums[k] = add::<L>(sums[k], S::OUTPUT[k][e], m);
-                        }
-                    }
-                    let mut pixels = [L::zero(); MOST_TILE];
-                    for k in 0..S::TILE {
-                        pixels[k] = sums[k].unwrap_or(L::zero());
-                    }
-                    let pixels = collect::<L, S>(pixels);
+                    let pixels = unfold_vector::<L, S>(from.add(j), p.part);
                     let left = p.width - S::TILE * j;
                     for k in 0..S::TILE {
                         let to = to.wrapping_add(S::TILE * j + k * L::N);
@@ -156,12 +187,22 @@ pub(crate) struct Deal<T> {
     pub(crate) row: usize,
 }
 
+impl<T> Deal<T> {
+    /// Lines without a gap between them, on both sides, are one.
+    fn joined(&self, tile: usize) -> Self {
+        let (lines, width) = if self.line == self.width && self.width == tile * self.tiles { (1, self.lines) } else { (self.lines, 1) };
+        Self { lines, tiles: self.tiles * width, width: self.width * width, ..*self }
+    }
+}
+
 /// x_k of all tiles, zeros after the last.
 ///
 /// # Safety
 /// The CPU must support `L`, and all elements that [`Deal`] describes must be valid.
 #[inline(always)]
 pub(crate) unsafe fn deal<L: Lanes, S: Scheme>(p: &Deal<L::Elem>) {
+    let p = &p.joined(S::TILE);
+    let short = is_short(p.tiles, L::N);
     let vectors = p.tiles.div_ceil(L::N);
     let last = p.columns - L::N;
     for c in 0..p.channels {
@@ -170,6 +211,10 @@ pub(crate) unsafe fn deal<L: Lanes, S: Scheme>(p: &Deal<L::Elem>) {
             let to = p.to.add(c * p.row);
             for k in 0..S::TILE {
                 L::zero().store(to.add(k * p.columns + last));
+            }
+            if short {
+                short::deal::<L, S>(p, p.from.wrapping_add(c * p.channel), to);
+                continue;
             }
             for i in 0..p.lines {
                 let from = p.from.wrapping_add(c * p.channel + i * p.line);
