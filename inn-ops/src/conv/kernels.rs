@@ -40,6 +40,8 @@ pub(crate) struct Kernels<T: 'static> {
     /// From an image to the rows of a strip, and back.
     pub(crate) gather: unsafe fn(&Lines<'_, T>),
     pub(crate) scatter: unsafe fn(&Lines<'_, T>),
+    /// Copies folded rows.
+    pub(crate) shift: unsafe fn(&fold::Shift<T>),
     /// The same for folded rows, and transposing hidden arrays into folded ones, by [`Folding`].
     pub(crate) folded: [Folded<T>; 2],
 }
@@ -53,6 +55,8 @@ pub(crate) struct Folded<T> {
     pub(crate) fold: unsafe fn(&fold::FoldPlanes<'_, T>),
     pub(crate) unfold: unsafe fn(&fold::Unfold<T>),
     pub(crate) deal: unsafe fn(&fold::Deal<T>),
+    /// Their weights.
+    pub(crate) weights: unsafe fn(&fold::Weights<T>),
 }
 
 impl<T> Kernels<T> {
@@ -169,6 +173,18 @@ macro_rules! table {
                 unsafe { fold::deal::<L, S>(p) }
             }
 
+            $(#[$enable])?
+            unsafe fn fold_weights<S: Scheme>(p: &fold::Weights<$elem>) {
+                // SAFETY: see above.
+                unsafe { fold::fold_weights::<L, S>(p) }
+            }
+
+            $(#[$enable])?
+            unsafe fn shift(p: &fold::Shift<$elem>) {
+                // SAFETY: see above.
+                unsafe { fold::shift::<L>(p) }
+            }
+
             const fn folded<S: Scheme>() -> Folded<$elem> {
                 Folded {
                     gather: gather_folded::<S>,
@@ -177,6 +193,7 @@ macro_rules! table {
                     fold: fold_planes::<S>,
                     unfold: unfold_planes::<S>,
                     deal: deal_planes::<S>,
+                    weights: fold_weights::<S>,
                 }
             }
 
@@ -193,6 +210,7 @@ macro_rules! table {
                 turn,
                 gather,
                 scatter,
+                shift,
                 folded: [folded::<Two>(), folded::<Four>()],
             };
         }

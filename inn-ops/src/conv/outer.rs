@@ -169,7 +169,7 @@ unsafe fn turn_applied<L: Lanes>(p: &Turn<'_, L::Elem>, apply: impl Fn(L) -> L +
                 let v = square((p.from.add(r * p.from_row + c), p.from_row, p.ahead), rows, columns, apply);
                 if let Some(places) = p.places {
                     for (v, place) in v.iter().zip(&places[c..c + columns]) {
-                        v.store_first(p.to.add(place + r), rows);
+                        if p.pad { v.store(p.to.add(place + r)) } else { v.store_first(p.to.add(place + r), rows) }
                     }
                     continue;
                 }

@@ -93,9 +93,6 @@ impl<'a, T> Source<'a, T> {
     }
 }
 
-/// Bytes that packing takes for its lists, for each of the blocks of a matrix and the matrix itself.
-pub(crate) const PACK_LISTS: usize = 128;
-
 /// Packs matrices one after the other; `to` has an element for each of theirs.
 pub(crate) fn pack<'a, T: Element>(kernels: &Kernels<T>, alone: bool, sources: &[Source<'_, T>], to: &'a mut [T]) -> Vec<Packed<'a, T>> {
     let mut rest = &mut *to;
@@ -173,6 +170,13 @@ fn columns<T: Element, const H: usize>(to: &mut [T], from: &[T], s: &Source<'_, 
 
 fn strided<T: Element>(to: &mut [T], from: &[T], step: usize) {
     to.iter_mut().zip(from.iter().step_by(step)).for_each(|(to, value)| *to = *value);
+}
+
+impl<'a, T> Packed<'a, T> {
+    /// A matrix that is packed already, in as many blocks of rows as it takes, of almost equal size.
+    pub(crate) fn new(data: &'a [T], rows: usize, columns: usize) -> Self {
+        Self { data, rows, columns }
+    }
 }
 
 impl<T: Element> Packed<'_, T> {

@@ -1,6 +1,7 @@
 //! Strips, the choice, and folded convolutions beside plain ones, whatever they cost.
 
 use super::*;
+use crate::stack::fold::Folding;
 use crate::conv::{Planes, PlanesMut};
 use crate::simd::Level;
 use crate::zip::Vectors;
@@ -32,10 +33,10 @@ fn strips_cover_the_batch() {
                     continue;
                 };
                 let mut seen = vec![0; batch * input.iter().product::<usize>()];
-                for strip in (0..p.all()).map(|strip| p.strip(strip)) {
+                for (strip, _) in (0..p.all()).flat_map(|strip| p.reached(strip)) {
                     assert!(strip.lines.len() <= p.lines && strip.tiles.len() <= p.longest);
                     assert!((strip.lines.len() + kernel[1] - 1) * strip.tiles.len() + p.lanes <= p.edge);
-                    assert!(strip.lines.len() * strip.tiles.len() + p.lanes <= p.piece);
+                    assert!(p.together * strip.lines.len() * strip.tiles.len() + p.lanes <= p.piece || p.joined > 0);
                     let start = strip.sample * input.iter().product::<usize>() + p.start(&strip);
                     for line in 0..strip.lines.len() {
                         let start = start + line * input[2];
@@ -107,7 +108,7 @@ fn agrees<T: Vectors + Dispatch>(rng: &mut ChaCha8Rng, g: &Geometry, tolerance: 
     let w = Window::<T>::random(rng, g.out_channels, g.in_channels, g.taps());
     for level in Level::available() {
         let kernels = T::kernels(level);
-        for folding in [Folding::Four, Folding::Two] {
+        for (folding, joined) in [(Folding::Four, false), (Folding::Two, false), (Folding::Four, true), (Folding::Two, true)] {
             for accumulate in [false, true] {
                 for (op, from, to, terms) in [
                     (Op::Forward, &x, &y, g.in_channels * g.taps()),
@@ -115,6 +116,7 @@ fn agrees<T: Vectors + Dispatch>(rng: &mut ChaCha8Rng, g: &Geometry, tolerance: 
                     (Op::WeightGradient, &x, &w, g.batch * g.output_pixels()),
                 ] {
                     let plan = Plan::of(g, op, kernels, folding).unwrap();
+                    let Some(plan) = (if joined { plan.joined(op, kernels) } else { Some(plan) }) else { continue };
                     let (mut folded, mut plain) = (to.copy(), to.copy());
                     if op == Op::WeightGradient {
                         weight::by_plan(level, &plan, x.planes(), y.planes(), &mut folded.planes_mut(), accumulate);

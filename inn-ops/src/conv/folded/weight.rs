@@ -42,7 +42,7 @@ impl Plan {
 
     /// Distance of the places of pixels in a tile: the tiles of a strip, whole vectors.
     fn columns(&self) -> usize {
-        (self.lines * self.longest).next_multiple_of(self.lanes)
+        (self.together * self.lines * self.longest).next_multiple_of(self.lanes)
     }
 
     /// Distance of the channels of the output gradient by places: an odd number of vectors.
@@ -59,7 +59,7 @@ impl Plan {
 /// Elements that a call shares, and those of each thread.
 pub(super) fn elements<T>(plan: &Plan) -> (usize, usize) {
     let taps = (3 * plan.rows() + plan.kernel.iter().product::<usize>()) * plan.wide() + 64;
-    let strip = plan.edge_len() + plan.turned_len() + plan.outputs * plan.row() + 64;
+    let strip = plan.folded_len() + plan.turned_len() + plan.outputs * plan.row() + 64;
     (plan.slots(size_of::<T>()) * plan.partial(), strip.max(taps))
 }
 
@@ -98,19 +98,13 @@ pub(super) fn by_plan<T: Dispatch + Vectors>(
         pool::each(slots * parts, false, |unit| {
             let (slot, part) = (unit / parts, unit % parts);
             let inputs = split(plan.inputs, parts, part);
-            with_two(plan.edge_len() + plan.turned_len(), plan.outputs * plan.row(), |both: &mut [T], places| {
-                let (edge, turned) = both.split_at_mut(plan.edge_len());
-                let mut reach = Reach::default();
+            with_two(plan.folded_len() + plan.turned_len(), plan.outputs * plan.row(), |both: &mut [T], places| {
+                let (folded, turned) = both.split_at_mut(plan.folded_len());
                 let strips = split(plan.all(), slots, slot);
                 for strip in strips.clone() {
-                    let first = strip == strips.start;
-                    let strip = plan.strip(strip);
-                    plan.reach(&strip, &mut reach);
-                    let x = (&x.data[strip.sample * x.batch_stride..], x.channel_stride);
-                    let gy = (&gy.data[strip.sample * gy.batch_stride..], gy.channel_stride);
-                    let arrays = (&mut *edge, &mut *turned, &mut *places);
+                    let arrays = (&mut *folded, &mut *turned, &mut *places);
                     let to = shared.get().wrapping_add(slot * size);
-                    one(plan, kernels, &tables, x, gy, arrays, (&strip, &reach), (to, inputs.clone()), first);
+                    one(plan, kernels, &tables, x, gy, arrays, &plan.reached(strip), (to, inputs.clone()), strip == strips.start);
                 }
             });
         });
@@ -128,28 +122,35 @@ fn one<T: Dispatch>(
     plan: &Plan,
     kernels: &Kernels<T>,
     tables: &Tables,
-    x: (&[T], usize),
-    (gy, gy_channel): (&[T], usize),
-    (edge, turned, places): (&mut [T], &mut [T], &mut [T]),
-    (strip, reach): (&Strip, &Reach),
+    x: Planes<'_, T>,
+    gy: Planes<'_, T>,
+    (folded, turned, places): (&mut [T], &mut [T], &mut [T]),
+    strips: &[(Strip, Reach)],
     (to, inputs): (*mut T, Range<usize>),
     first: bool,
 ) {
-    let (e_parts, wide, tiles) = (plan.folding.parts(), plan.wide(), strip.tiles.len());
-    let columns = (strip.lines.len() * tiles).next_multiple_of(plan.lanes);
-    let folded = kernels.folded(plan.folding);
-    let deal = fold::Deal {
-        from: gy[plan.start(strip)..].as_ptr(),
-        channels: plan.outputs,
-        channel: gy_channel,
-        lines: strip.lines.len(),
-        line: plan.to[2],
-        width: strip.pixels.len(),
-        tiles,
-        to: places.as_mut_ptr(),
-        columns,
-        row: plan.row(),
-    };
+    let (e_parts, wide) = (plan.folding.parts(), plan.wide());
+    let columns = plan.tiles_of(strips).next_multiple_of(plan.lanes);
+    let kernels_of = kernels.folded(plan.folding);
+    let mut done = 0;
+    for (strip, _) in strips {
+        let deal = fold::Deal {
+            from: gy.data[strip.sample * gy.batch_stride + plan.start(strip)..].as_ptr(),
+            channels: plan.outputs,
+            channel: gy.channel_stride,
+            lines: strip.lines.len(),
+            line: plan.to[2],
+            width: strip.pixels.len(),
+            tiles: strip.tiles.len(),
+            to: places.as_mut_ptr(),
+            columns,
+            first: done,
+            row: plan.row(),
+        };
+        // SAFETY: `Kernels` of an available level; the image has the lines, as the callers checked its shape; the buffer has rows of all tiles.
+        unsafe { (kernels_of.deal)(&deal) };
+        done += strip.lines.len() * strip.tiles.len();
+    }
     let turn = fold::Turn {
         from: places.as_ptr(),
         row: plan.row(),
@@ -159,16 +160,14 @@ fn one<T: Dispatch>(
         apart: wide * columns,
         slopes: None,
     };
-    // SAFETY: `Kernels` of an available level; the images have the lines, as the callers checked their shapes; the buffers have rows of
-    // all tiles and a vector; the partial gradient is this slot's alone.
+    // SAFETY: as above; buffers have rows of all tiles and a vector; the partial gradient is this slot's alone.
     unsafe {
-        (folded.deal)(&deal);
-        (folded.turn)(&turn);
+        (kernels_of.turn)(&turn);
         for chunk in plan.chunks(inputs) {
-            plan.fold(kernels, x, &chunk, (strip, reach), edge);
+            plan.fold(kernels, x, &chunk, strips, folded);
             for e in 0..e_parts {
-                let (start, rows) = plan.rows_of(e, strip);
-                let a = (edge.as_ptr().add(start), rows, chunk.len() * plan.rows());
+                let (start, rows) = plan.rows_of(e, strips);
+                let a = (folded.as_ptr().add(start), rows, chunk.len() * plan.rows());
                 let b = (turned.as_ptr().add(e * wide * columns), wide);
                 let to = to.add((chunk.start * plan.rows() * e_parts + e) * wide);
                 outer(kernels, tables, a, b, columns, (to, e_parts * wide), first);

@@ -183,6 +183,8 @@ pub(crate) struct Deal<T> {
     /// The pixels of place k of the tiles of a channel lie from `k * columns` on, whole vectors.
     pub(crate) to: *mut T,
     pub(crate) columns: usize,
+    /// The column of the first tile; zeros follow those of the last lines that are dealt to the same columns.
+    pub(crate) first: usize,
     /// Distance of the channels.
     pub(crate) row: usize,
 }
@@ -209,7 +211,7 @@ pub(crate) unsafe fn deal<L: Lanes, S: Scheme>(p: &Deal<L::Elem>) {
         // SAFETY: as in `fold`, but that nothing is written past the last column.
         unsafe {
             let to = p.to.add(c * p.row);
-            for k in 0..S::TILE {
+            for k in 0..if p.first == 0 { S::TILE } else { 0 } {
                 L::zero().store(to.add(k * p.columns + last));
             }
             if short {
@@ -224,13 +226,84 @@ pub(crate) unsafe fn deal<L: Lanes, S: Scheme>(p: &Deal<L::Elem>) {
                         masks[k] = mask::<L>((S::TILE * j + k) * L::N, 0, p.width);
                     }
                     let pixels = deal_vector::<L, S>(from.wrapping_add(S::TILE * j * L::N), &masks);
-                    let at = i * p.tiles + j * L::N;
+                    let at = p.first + i * p.tiles + j * L::N;
                     let room = p.columns - at;
                     for k in 0..S::TILE {
                         let to = to.add(k * p.columns + at);
                         if room >= L::N { pixels[k].store(to) } else { pixels[k].store_first(to, room) }
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Rows to copy several times, shifted.
+pub(crate) struct Shift<T> {
+    pub(crate) from: *const T,
+    /// Distance of the rows, and how many there are.
+    pub(crate) row: usize,
+    pub(crate) rows: usize,
+    /// Elements of a copy.
+    pub(crate) count: usize,
+    /// Copies of a row, each from `by` elements after the one before.
+    pub(crate) shifts: usize,
+    pub(crate) by: usize,
+    /// Rows `(row, shift)`, `pitch` apart.
+    pub(crate) to: *mut T,
+    pub(crate) pitch: usize,
+}
+
+/// Copies, by whole vectors.
+///
+/// # Safety
+/// The CPU must support `L`, and all elements that [`Shift`] describes must be valid, up to whole vectors.
+#[inline(always)]
+pub(crate) unsafe fn shift<L: Lanes>(p: &Shift<L::Elem>) {
+    for r in 0..p.rows {
+        for s in 0..p.shifts {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let (from, to) = (p.from.add(r * p.row + s * p.by), p.to.add((r * p.shifts + s) * p.pitch));
+                for i in (0..p.count).step_by(L::N) {
+                    L::load(from.add(i)).store(to.add(i));
+                }
+            }
+        }
+    }
+}
+
+/// Kernels of three taps, of some rows of a matrix.
+pub(crate) struct Weights<T> {
+    /// `[kernel][tap][row]`, rows filled up to a vector.
+    pub(crate) from: *const T,
+    pub(crate) kernels: usize,
+    pub(crate) rows: usize,
+    /// `[kernel][row]`, kernels `to_row` apart, for each e, `part` apart.
+    pub(crate) to: *mut T,
+    pub(crate) to_row: usize,
+    pub(crate) part: usize,
+}
+
+/// U_e = Σ_t G_et w_t.
+///
+/// # Safety
+/// The CPU must support `L`, and all elements that [`Weights`] describes must be valid.
+#[inline(always)]
+pub(crate) unsafe fn fold_weights<L: Lanes, S: Scheme>(p: &Weights<L::Elem>) {
+    for k in 0..p.kernels {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut taps = [L::zero(); 3];
+            for t in 0..3 {
+                taps[t] = L::load(p.from.add((3 * k + t) * L::N));
+            }
+            for e in 0..S::PARTS {
+                let mut sum = None;
+                for t in 0..3 {
+                    sum = add::<L>(sum, S::WEIGHT[e][t], taps[t]);
+                }
+                sum.unwrap_or(L::zero()).store_first(p.to.add(e * p.part + k * p.to_row), p.rows);
             }
         }
     }

@@ -174,7 +174,7 @@ pub(super) unsafe fn deal<L: Lanes, S: Scheme>(p: &Deal<L::Elem>, from: *const L
             clear::<L, S>(stage.add(lines * line));
             for j in (0..lines * p.tiles).step_by(L::N) {
                 let pixels = take::<L, S>(stage.add(S::TILE * j));
-                let at = first * p.tiles + j;
+                let at = p.first + first * p.tiles + j;
                 let room = p.columns - at;
                 for k in 0..S::TILE {
                     let to = to.add(k * p.columns + at);
