@@ -168,8 +168,12 @@ unsafe fn turn_applied<L: Lanes>(p: &Turn<'_, L::Elem>, apply: impl Fn(L) -> L +
             unsafe {
                 let v = square((p.from.add(r * p.from_row + c), p.from_row, p.ahead), rows, columns, apply);
                 if let Some(places) = p.places {
-                    for (v, place) in v.iter().zip(&places[c..c + columns]) {
-                        if p.pad { v.store(p.to.add(place + r)) } else { v.store_first(p.to.add(place + r), rows) }
+                    let places = &places[c..c + columns];
+                    for j in 0..L::N {
+                        if j < columns {
+                            let to = p.to.add(places[j] + r);
+                            if p.pad { v[j].store(to) } else { v[j].store_first(to, rows) }
+                        }
                     }
                     continue;
                 }

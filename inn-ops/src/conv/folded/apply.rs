@@ -27,14 +27,14 @@ fn output_parts(plan: &Plan, threads: usize) -> usize {
 /// Bytes of the lists of the packed weights.
 pub(super) fn lists(plan: &Plan, threads: usize) -> usize {
     let arrays = output_parts(plan, threads) * plan.inputs.div_ceil(plan.chunk) * plan.folding.parts();
-    arrays * size_of::<Packed<'_, u8>>() + plan.kernel.iter().product::<usize>() * size_of::<usize>()
+    arrays * size_of::<Packed<'_, u8>>() + plan.chunk * plan.kernel.iter().product::<usize>() * size_of::<usize>()
 }
 
 /// Elements that a call shares, and those of each thread.
-pub(super) fn elements(plan: &Plan, threads: usize) -> (usize, usize) {
+pub(super) fn elements<T>(plan: &Plan, threads: usize) -> (usize, usize) {
     let rows = plan.outputs.div_ceil(output_parts(plan, threads));
     let strip = plan.folded_len() + plan.folding.parts() * rows * plan.piece;
-    (plan.weights() + 64, strip.max(packing::thirds_len(plan)) + 64)
+    (plan.weights() + 64, strip.max(packing::thirds_len::<T>(plan)) + 64)
 }
 
 /// The convolution of `x` into `y`, or the input gradient of `x`, an output's, into `y`, an input's. Answers whether it is worth it; otherwise

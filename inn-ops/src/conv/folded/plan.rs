@@ -16,7 +16,7 @@ const WORTH_GRADIENT: usize = 48;
 const LEAST_OUTPUTS: usize = 8;
 /// The part of the time that is left, in per cent at most, and that of a weight gradient.
 const LEFT: usize = 86;
-const LEFT_GRADIENT: usize = 80;
+const LEFT_GRADIENT: usize = 82;
 /// Vectors of multiplications that unfolding a vector of tiles takes as long as, and folding and turning one of an output gradient.
 const UNFOLD: usize = 20;
 const TURN: usize = 200;
@@ -24,14 +24,20 @@ const TURN: usize = 200;
 const STAGED: usize = 6;
 /// Vectors of multiplications that shifting a vector of folded rows by lines takes as long as.
 const SHIFT: usize = 3;
-/// Pixels that folding and packing a weight take as long as, for each lane.
-const PREPARED: usize = 12;
+/// Pixels that folding and packing a weight take as long as, for each lane, and those of finishing a gradient, and each of the partial ones.
+const PREPARED: f64 = 5.0;
+const FINISHED: f64 = 2.0;
+const ADDED: f64 = 0.5;
+/// Vectors of tiles that adding to a weight's sums takes as long as, strip by strip.
+const SUMMED: f64 = 0.5;
 /// Bytes of the folded weights at most, which are shared, and of as much beside them while they are made.
 const WEIGHT_BYTES: usize = 8 << 20;
 /// Bytes of the arrays of a strip, each, at most.
 const STRIP_BYTES: usize = 512 << 10;
 /// More strips of a plane than needed, at most.
 const STRIPS: usize = 16;
+/// As many strips are dealt evenly, whatever their number.
+const EVEN: f64 = 24.0;
 /// Lines of a strip at least, where there could be more strips.
 const LEAST_LINES: usize = 4;
 
@@ -74,7 +80,9 @@ fn sum_of_parts(len: usize, parts: usize, of: impl Fn(usize) -> usize) -> f64 {
 
 /// By which factor the end of a call, which all wait for, prolongs so many strips. Partial gradients cannot be parted further.
 fn waited(op: Op, strips: f64) -> f64 {
-    let wait = if op == Op::WeightGradient { 4.0 } else { 1.0 };
+    // A few are dealt evenly if they are a power of two.
+    let even = strips < EVEN && (strips as usize).is_power_of_two();
+    let wait = if even { 0.5 } else if op == Op::WeightGradient { 4.0 } else { 1.0 };
     (strips + wait) / strips
 }
 
@@ -193,13 +201,19 @@ impl Plan {
         };
         let line = self.tiles.div_ceil(self.lanes);
         let vectors = |lines: usize| if self.segments == 1 { (lines * self.tiles).div_ceil(self.lanes) } else { lines * line };
-        let multiplied = if self.joined > 0 {
+        // Strips for each plane.
+        let (multiplied, strips) = if self.joined > 0 {
             let all = self.batch as f64 * depth as f64;
-            sum_of_parts(self.batch.saturating_mul(depth), self.joined, |planes| vectors(planes * height)) / all
+            let whole = sum_of_parts(self.batch.saturating_mul(depth), self.joined, |planes| vectors(planes * height));
+            (whole / all, self.joined as f64 / all)
         } else {
-            sum_of_parts(height, self.groups, vectors)
+            (sum_of_parts(height, self.groups, vectors), (self.groups * self.segments) as f64)
         };
-        let products = (self.folding.parts() * self.rows() * self.inputs * filled) as f64 * multiplied;
+        let (prepared, summed) = match op {
+            Op::WeightGradient => (FINISHED + ADDED * self.slots(size_of::<T>()) as f64, SUMMED * strips),
+            _ => (PREPARED, 0.0),
+        };
+        let products = (self.folding.parts() * self.rows() * self.inputs * filled) as f64 * (multiplied + summed);
         // Vectors of tiles run across short lines, which are copied first.
         let staged = if fold::is_short(self.tiles, self.lanes) { STAGED * (self.folding.tile() * self.tiles).div_ceil(self.lanes) } else { 0 };
         let pass = |cost: usize, stages: usize, lines: usize| {
@@ -215,7 +229,7 @@ impl Plan {
             _ => self.inputs * self.outputs,
         };
         let direct = (direct * kz * ky * kx) as f64 * (height * width).div_ceil(self.lanes) as f64;
-        let prepared = (PREPARED * self.lanes) as f64 / (self.batch as f64 * (depth * height * width) as f64);
+        let prepared = prepared * self.lanes as f64 / (self.batch as f64 * (depth * height * width) as f64);
         (100.0 * ((products + folds + unfolds) / direct + prepared)).round() as usize
     }
 }

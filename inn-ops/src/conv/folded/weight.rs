@@ -35,7 +35,7 @@ impl Plan {
     }
 
     /// Partial gradients, each with its strips in their order.
-    fn slots(&self, bytes: usize) -> usize {
+    pub(super) fn slots(&self, bytes: usize) -> usize {
         // A number that is dealt evenly to threads.
         1 << (PARTIAL_BYTES / (self.partial() * bytes)).clamp(1, SLOTS.min(self.all())).ilog2()
     }

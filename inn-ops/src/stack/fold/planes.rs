@@ -238,7 +238,7 @@ pub(crate) unsafe fn deal<L: Lanes, S: Scheme>(p: &Deal<L::Elem>) {
     }
 }
 
-/// Rows to copy several times, shifted.
+/// Rows to copy several times, shifted, with a vector of zeros after each copy.
 pub(crate) struct Shift<T> {
     pub(crate) from: *const T,
     /// Distance of the rows, and how many there are.
@@ -268,6 +268,7 @@ pub(crate) unsafe fn shift<L: Lanes>(p: &Shift<L::Elem>) {
                 for i in (0..p.count).step_by(L::N) {
                     L::load(from.add(i)).store(to.add(i));
                 }
+                L::zero().store(to.add(p.count));
             }
         }
     }
