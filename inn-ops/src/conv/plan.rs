@@ -58,7 +58,7 @@ const BOXES: usize = 16;
 const LOWERED: usize = 512;
 /// Cycles of [`Plan::cost`].
 const COPY: f64 = 3.0;
-const COPY_STEP: f64 = 8.0;
+const COPY_STEP: f64 = 5.0;
 const ADD: f64 = 4.0;
 const ADD_STEP: f64 = 28.0;
 const LOAD: f64 = 1.0;

@@ -18,8 +18,8 @@ pub(super) struct Strip {
 /// What a strip is.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Cut {
-    /// One of as many parts of a line.
-    Line(usize),
+    /// One of as many parts of a line, each of whole tiles of so many pixels.
+    Line(usize, usize),
     /// One of as many groups of lines of a plane.
     Plane(usize),
     /// One of as many groups of lines of a sample.
@@ -32,7 +32,7 @@ impl Cut {
     /// Pixels of the longest strip.
     pub(super) fn longest(self, batch: usize, [depth, height, width]: [usize; 3]) -> usize {
         match self {
-            Self::Line(parts) => width.div_ceil(parts),
+            Self::Line(parts, tile) => (width / tile).div_ceil(parts) * tile,
             Self::Plane(parts) => height.div_ceil(parts) * width,
             Self::Sample(parts) => (depth * height).div_ceil(parts) * width,
             Self::Batch(parts) => batch.div_ceil(parts) * depth * height * width,
@@ -42,7 +42,7 @@ impl Cut {
     /// Pixels of the shortest strip.
     pub(super) fn shortest(self, [depth, height, width]: [usize; 3]) -> usize {
         match self {
-            Self::Line(parts) => width / parts,
+            Self::Line(parts, tile) => width / tile / parts * tile,
             Self::Plane(parts) => height / parts * width,
             Self::Sample(parts) => depth * height / parts * width,
             Self::Batch(_) => depth * height * width,
@@ -59,7 +59,7 @@ impl Plan {
 
     pub(super) fn strips(&self) -> usize {
         match self.cut {
-            Cut::Line(parts) => self.batch * self.extents[0] * self.extents[1] * parts,
+            Cut::Line(parts, _) => self.batch * self.extents[0] * self.extents[1] * parts,
             Cut::Plane(parts) => self.batch * self.extents[0] * parts,
             Cut::Sample(parts) => self.batch * parts,
             Cut::Batch(parts) => parts,
@@ -70,9 +70,9 @@ impl Plan {
         let lines = self.extents[0] * self.extents[1];
         let width = self.extents[2];
         match self.cut {
-            Cut::Line(parts) => {
-                let line = index / parts;
-                Strip { lines: line..line + 1, x: split(width, parts, index % parts) }
+            Cut::Line(parts, tile) => {
+                let (line, tiles) = (index / parts, split(width / tile, parts, index % parts));
+                Strip { lines: line..line + 1, x: tiles.start * tile..tiles.end * tile }
             }
             Cut::Plane(parts) => {
                 let height = self.extents[1];

@@ -115,14 +115,17 @@ impl Plan {
         let long = room.clamp(LEAST_PIXELS, FOLDED_PIXELS);
         let fits = |folding: &Folding| {
             let share = if *folding == Folding::Four || rows > MANY_ROWS { LEAST_SHARE } else { LEAST_SHARE / 2 };
-            width.is_multiple_of(folding.tile()) && width / folding.tile() * share >= lanes && width <= long
+            width.is_multiple_of(folding.tile()) && width / folding.tile() * share >= lanes
         };
         let folding = [Folding::Four, Folding::Two].into_iter().filter(|_| three).find(fits);
         // The cut of a sample is part of the order of summation, and so does not depend on how many there are.
-        let cut = if folding.is_some() {
+        let tile = folding.map_or(1, Folding::tile);
+        let cut = if folding.is_some() && width > long {
+            Cut::Line((width / tile).div_ceil(long / tile), tile)
+        } else if folding.is_some() {
             Cut::Plane(extents[1].div_ceil(long / width))
         } else if width > most {
-            Cut::Line(width.div_ceil(most))
+            Cut::Line(width.div_ceil(most), 1)
         } else if lines * width > most {
             Cut::Sample(lines.div_ceil(most / width))
         } else {
@@ -130,10 +133,9 @@ impl Plan {
         };
         let longest = cut.longest(batch, extents);
         let odd = |elements: usize| row_len(elements, lanes);
-        let tile = folding.map_or(1, Folding::tile);
         // Each pixel of a tile has whole vectors.
         let pitch = odd((longest / tile).next_multiple_of(lanes) * tile);
-        let (piece, edge) = (odd(longest / tile), odd((longest + (first.kernel[1] - 1) * width) / tile));
+        let (piece, edge) = (odd(longest / tile), odd((longest + (first.kernel[1] - 1) * width.min(longest)) / tile));
         let mut plan = Self {
             batch,
             extents,

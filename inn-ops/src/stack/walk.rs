@@ -24,6 +24,9 @@ pub(crate) struct Walk {
     /// For each tap x and vector, the lanes that lie in the image. Of folded strips, for each vector of tiles: the lanes of its vectors of pixels
     /// at the shifts -1, 0 and that of a tile.
     pub(super) masks: Vec<u32>,
+    /// Of folded strips, whether lines go on before and after them.
+    pub(super) before: bool,
+    pub(super) after: bool,
     /// Lines that the strip adds to.
     pub(super) targets: Vec<Target>,
     /// Tap, shift within its row, and tap x, of all that is added to the targets.
@@ -104,7 +107,8 @@ impl Walk {
         }
         self.masks.clear();
         if tile > 1 {
-            return fold::masks(lanes, tile, width / tile, width, (1, 0), &mut self.masks);
+            (self.before, self.after) = (x0 > 0, x0 + count < width);
+            return fold::masks(lanes, tile, count / tile, width, (1, x0), &mut self.masks);
         }
         for tx in 0..kx {
             let low = px.saturating_sub(x0 + tx);

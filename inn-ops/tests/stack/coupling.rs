@@ -181,6 +181,7 @@ fn cases(groups: usize) -> impl Iterator<Item = Case> {
     let many = [
         Case { batch: 9, spatial: &[32, 32], kernel: 3, inputs: [3, 2], hidden: 40, middle: 1, outputs: 6, skip: true, transposed: true },
         Case { batch: 7, spatial: &[300], kernel: 3, inputs: [2, 0], hidden: 24, middle: 1, outputs: 4, skip: true, transposed: true },
+        Case { batch: 6, spatial: &[5, 260], kernel: 3, inputs: [2, 1], hidden: 150, middle: 1, outputs: 4, skip: true, transposed: true },
         Case { batch: 6, spatial: &[8, 9, 10], kernel: 3, inputs: [2, 1], hidden: 17, middle: 1, outputs: 2, skip: true, transposed: true },
         Case { batch: 8, spatial: &[20, 18], kernel: 1, inputs: [3, 1], hidden: 33, middle: 2, outputs: 6, skip: false, transposed: false },
         Case { batch: 4000, spatial: &[], kernel: 1, inputs: [1, 0], hidden: 20, middle: 1, outputs: 2, skip: false, transposed: false },

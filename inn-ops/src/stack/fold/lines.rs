@@ -178,7 +178,7 @@ pub(crate) unsafe fn gather<L: Lanes, S: Scheme>(p: &Lines<'_, L::Elem>) {
     }
 }
 
-/// Adds rows of Z to the image, whole lines: d_j gets Σ_e B_ej Z_e. The first and the last d of a tile are pixels of its neighbours.
+/// Adds rows of Z to the image, lines or parts of them: d_j gets Σ_e B_ej Z_e. The first and the last d of a tile are pixels of its neighbours.
 ///
 /// # Safety
 /// As [`scatter`](super::super::lines::scatter), for rows as in [`gather`].
@@ -195,6 +195,17 @@ pub(crate) unsafe fn scatter<L: Lanes, S: Scheme>(p: &Lines<'_, L::Elem>) {
                     let first = (walk.sample + sample) * p.image.batch_stride + c * p.image.channel_stride;
                     let to = p.image.data.wrapping_add(first).wrapping_offset(offset);
                     let rows = p.rows.add((c * planes + tz) * S::PARTS * p.pitch + i * tiles);
+                    let beyond = |k: usize, tile: usize, pixel: *mut L::Elem| {
+                        for e in 0..S::PARTS {
+                            *pixel += L::Elem::of(S::INPUT[e][k]) * *rows.add(e * p.pitch + tile);
+                        }
+                    };
+                    if walk.before {
+                        beyond(0, 0, to.wrapping_sub(1));
+                    }
+                    if walk.after {
+                        beyond(S::PARTS - 1, tiles - 1, to.wrapping_add(width));
+                    }
                     for j in (0..tiles).step_by(L::N) {
                         let (here, after, before) = (mask::<L>(j, 0, tiles), mask::<L>(j, 0, tiles - 1), mask::<L>(j, 1, tiles));
                         let from = rows.add(j);
