@@ -161,7 +161,8 @@ unsafe fn turn_applied<L: Lanes>(p: &Turn<'_, L::Elem>, apply: impl Fn(L) -> L +
     for r in (0..p.rows).step_by(L::N) {
         let rows = (p.rows - r).min(L::N);
         // What a whole vector has too much, the columns after it then overwrite.
-        let over = if p.to_row == p.rows && p.rows < L::N && p.places.is_none() { p.columns.saturating_sub(L::N.div_ceil(p.rows) - 1) } else { 0 };
+        let over =
+            if p.to_row == p.rows && p.rows < L::N && p.places.is_none() { p.columns.saturating_sub(L::N.div_ceil(p.rows) - 1) } else { 0 };
         for c in (0..p.columns).step_by(L::N) {
             let columns = (p.columns - c).min(L::N);
             // SAFETY: `rows` and `columns` are those that are left.

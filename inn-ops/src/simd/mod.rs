@@ -323,15 +323,33 @@ unsafe fn scatter<L: Lanes>(v: L, to: *mut L::Elem, mask: u32, step: usize, accu
 /// As the functions of [`Lanes`].
 #[inline(always)]
 pub(crate) unsafe fn transpose<L: Lanes>(v: &mut [L; MAX_LANES]) {
-    // Dealing the rows out like cards, as often as it takes to halve them all.
-    let mut span = 1;
-    while span < L::N {
-        let old = *v;
-        for i in 0..L::N / 2 {
-            // SAFETY: as for this function.
-            (v[2 * i], v[2 * i + 1]) = unsafe { old[i].zip(old[i + L::N / 2]) };
+    // Dealing the rows out like cards, as often as it takes to halve them all; a loop would keep them in memory.
+    // SAFETY: as for this function.
+    unsafe {
+        shuffle(v);
+        if L::N > 2 {
+            shuffle(v);
         }
-        span *= 2;
+        if L::N > 4 {
+            shuffle(v);
+        }
+        if L::N > 8 {
+            shuffle(v);
+        }
+    }
+}
+
+/// Puts the rows of one half between those of the other, elements likewise.
+///
+/// # Safety
+///
+/// As the functions of [`Lanes`].
+#[inline(always)]
+unsafe fn shuffle<L: Lanes>(v: &mut [L; MAX_LANES]) {
+    let old = *v;
+    for i in 0..L::N / 2 {
+        // SAFETY: as for this function.
+        (v[2 * i], v[2 * i + 1]) = unsafe { old[i].zip(old[i + L::N / 2]) };
     }
 }
 

@@ -200,7 +200,7 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
     let (packed, partials) = buffer.split_at_mut(ways * packed_len(plan));
     let (back, forth) = packed.split_at_mut(packed_len(plan));
     let (forward, way) = if ways == 2 {
-        let (forward, way) = common.pack_both(forth, back);
+        let (forward, way) = (common.pack_forward(forth), common.pack_back(back));
         (Some(forward), way)
     } else {
         (None, common.pack_back(back))

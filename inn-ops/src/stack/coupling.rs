@@ -168,7 +168,7 @@ pub(super) unsafe fn pull<T: CpuElement, A: Pointwise>(
     let common = Common::new(plan, rho, weights, inputs, nowhere(plan));
     let (packed, partials) = buffer.split_at_mut(2 * packed_len(plan));
     let (forth, back) = packed.split_at_mut(packed_len(plan));
-    let (forward, backward) = common.pack_both(forth, back);
+    let (forward, backward) = (common.pack_forward(forth), common.pack_back(back));
     let shared = Shared::new(partials);
     let (tasks, len) = (tasks(plan, true), thread_len(plan, true));
     let (front, pixels, reach) = (plan.front(), plan.sample_pixels(), plan.reach());

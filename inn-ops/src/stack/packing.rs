@@ -2,9 +2,7 @@
 
 use super::Ending;
 use super::common::{Common, Part};
-use super::fold::{self, with_scheme};
 use super::product::{Packed, Source, pack};
-use crate::conv::scratch::with_buffer;
 use crate::cpu::CpuElement;
 use inn_core::stack::Pointwise;
 use std::ops::Range;
@@ -17,89 +15,55 @@ pub(super) struct Way<'a, T> {
 }
 
 impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
-    /// The first and the last weight as products take them: themselves, or those that they are folded to.
-    fn with_weights<R>(&self, body: impl FnOnce(&[&[T]], &[&[T]]) -> R) -> R {
-        let (Ending::Transposed(last) | Ending::Affine(last, _)) = self.weights.last;
-        let first = self.weights.first.0;
-        let Some(folding) = self.plan.folding else {
-            return body(&[first], &[last]);
-        };
-        let parts = folding.parts();
-        let lengths = [first.len() / 3, last.len() / 3];
-        with_buffer(parts * (lengths[0] + lengths[1]), |folded: &mut [T]| {
-            let (to_first, to_last) = folded.split_at_mut(parts * lengths[0]);
-            with_scheme!(folding, S => fold::weights::<T, S>(self.level, self.alone, [(first, to_first), (last, to_last)]));
-            let (first, last): (Vec<_>, Vec<_>) = (to_first.chunks(lengths[0]).collect(), to_last.chunks(lengths[1]).collect());
-            body(&first, &last)
-        })
-    }
-
-    /// The rows of a part in a folded weight, or in the weight itself.
+    /// The rows of a part: pixels of neighbourhoods, or kernels that are folded.
     fn rows(&self, part: &Part) -> Range<usize> {
         let taps = self.plan.taps();
         part.rows.start / taps..part.rows.end / taps
     }
 
+    /// Part of the columns of a weight of the first or last kernel, which is stored with a row for each hidden channel: it takes neighbourhoods.
+    fn gathered<'b>(&self, w: &'b [T], part: &Part) -> Source<'b, T> {
+        let (hidden, columns) = (self.plan.hidden, w.len() / self.plan.hidden / self.plan.taps());
+        let source = match self.plan.folding {
+            Some(folding) => Source::folded(w, hidden, columns, folding),
+            None => Source::plain(w, hidden, columns),
+        };
+        source.part_of_columns(self.rows(part))
+    }
+
+    /// The transpose of the same, which makes neighbourhoods: where kernels are folded, in a matrix for each shift by lines.
+    fn scattered<'b>(&self, w: &'b [T], part: &Part) -> Source<'b, T> {
+        let (hidden, shifts, rows) = (self.plan.hidden, self.plan.shifts(), self.rows(part));
+        let all = w.len() / hidden / self.plan.taps() / shifts;
+        let source = match self.plan.folding {
+            Some(folding) => Source::turned_and_folded(w, all, hidden, shifts, folding),
+            None => Source::turned(w, all, hidden),
+        };
+        source.part_of_rows(rows.start / shifts..rows.end / shifts)
+    }
+
     /// W_1, W_i and Wᵀ (or an affine W), packed into `to`.
     pub(super) fn pack_forward<'b>(&self, to: &'b mut [T]) -> Way<'b, T> {
-        self.with_weights(|first, last| self.forward(first, last, to))
+        let (hidden, first) = (self.plan.hidden, self.weights.first.0);
+        let mut sources: Vec<_> = self.ins.iter().map(|part| self.gathered(first, part)).collect();
+        sources.extend(self.weights.middle.iter().map(|(w, _)| Source::plain(w, hidden, hidden).plus_identity(self.weights.skip)));
+        sources.extend(self.outs.iter().map(|part| match self.weights.last {
+            Ending::Transposed(w) => self.scattered(w, part),
+            Ending::Affine(w, _) => Source::plain(w, w.len() / hidden, hidden).part_of_rows(self.rows(part)),
+        }));
+        self.pack(&sources, self.plan.arrays(), to)
     }
 
     /// W_1ᵀ, W_iᵀ and W (or the transpose of an affine one), packed into `to`.
     pub(super) fn pack_back<'b>(&self, to: &'b mut [T]) -> Way<'b, T> {
-        self.with_weights(|first, last| self.back(first, last, to))
-    }
-
-    /// Both ways, from weights that are folded once.
-    pub(super) fn pack_both<'b>(&self, forth: &'b mut [T], back: &'b mut [T]) -> (Way<'b, T>, Way<'b, T>) {
-        self.with_weights(|first, last| (self.forward(first, last, forth), self.back(first, last, back)))
-    }
-
-    fn forward<'b>(&self, first: &[&[T]], last: &[&[T]], to: &'b mut [T]) -> Way<'b, T> {
-        let hidden = self.plan.hidden;
-        let mut sources = Vec::new();
-        for part in &self.ins {
-            sources.extend(first.iter().map(|w| Source::plain(w, hidden, w.len() / hidden).part_of_columns(self.rows(part))));
-        }
-        sources.extend(self.weights.middle.iter().map(|(w, _)| Source::plain(w, hidden, hidden).plus_identity(self.weights.skip)));
-        for part in &self.outs {
-            for w in last {
-                let rows = w.len() / hidden;
-                let source = match self.weights.last {
-                    Ending::Transposed(_) => Source::turned(w, rows, hidden),
-                    Ending::Affine(..) => Source::plain(w, rows, hidden),
-                };
-                sources.extend(self.shifts(source.part_of_rows(self.rows(part))));
-            }
-        }
-        self.pack(&sources, self.plan.arrays(), to)
-    }
-
-    fn back<'b>(&self, first: &[&[T]], last: &[&[T]], to: &'b mut [T]) -> Way<'b, T> {
-        let hidden = self.plan.hidden;
-        let mut sources = Vec::new();
-        for part in &self.ins {
-            for w in first {
-                sources.extend(self.shifts(Source::turned(w, w.len() / hidden, hidden).part_of_rows(self.rows(part))));
-            }
-        }
+        let (hidden, first) = (self.plan.hidden, self.weights.first.0);
+        let mut sources: Vec<_> = self.ins.iter().map(|part| self.scattered(first, part)).collect();
         sources.extend(self.weights.middle.iter().map(|(w, _)| Source::turned(w, hidden, hidden).plus_identity(self.weights.skip)));
-        for part in &self.outs {
-            sources.extend(last.iter().map(|w| {
-                let rows = w.len() / hidden;
-                match self.weights.last {
-                    Ending::Transposed(_) => Source::plain(w, hidden, rows).part_of_columns(self.rows(part)),
-                    Ending::Affine(..) => Source::turned(w, hidden, rows).part_of_columns(self.rows(part)),
-                }
-            }));
-        }
+        sources.extend(self.outs.iter().map(|part| match self.weights.last {
+            Ending::Transposed(w) => self.gathered(w, part),
+            Ending::Affine(w, _) => Source::turned(w, hidden, w.len() / hidden).part_of_columns(self.rows(part)),
+        }));
         self.pack(&sources, self.plan.arrays() * self.plan.shifts(), to)
-    }
-
-    /// The rows of a matrix whose product is a neighbourhood, by their shifts.
-    fn shifts<'b>(&self, source: Source<'b, T>) -> impl Iterator<Item = Source<'b, T>> + use<'b, T, A> {
-        let count = self.plan.shifts();
-        (0..count).map(move |shift| source.every(shift, count))
     }
 
     /// Packs sources, of which each part has `firsts` first ones.

@@ -1,13 +1,14 @@
 //! Matrix products on the arrays of a strip.
 
-use crate::conv::kernels::Kernels;
+use super::fold::{self, Folding};
+use crate::conv::kernels::{Dispatch, Kernels};
 use crate::conv::micro::{Finish, Product, Spread};
 use crate::conv::outer::{Outer, Run, Turn};
 use crate::conv::plan::{split, splits};
+use crate::conv::scratch::{Shared, with_buffer};
 use crate::pool;
 use crate::simd::{Element, MAX_LANES};
 use std::ops::Range;
-use std::sync::Mutex;
 
 /// Bytes of a row that a tile of the product covers: with a typical number of rows, what a tile reads stays in the first-level cache.
 const TILE_BYTES: usize = 192;
@@ -38,13 +39,16 @@ pub(crate) struct Packed<'a, T> {
 /// Where the elements of a matrix lie: `(m, k)` at `m * row + k * column`.
 #[derive(Clone, Copy)]
 pub(crate) struct Source<'a, T> {
-    pub(super) from: &'a [T],
-    pub(super) rows: usize,
-    pub(super) columns: usize,
-    pub(super) row: usize,
-    pub(super) column: usize,
+    from: &'a [T],
+    rows: usize,
+    columns: usize,
+    row: usize,
+    column: usize,
     /// Whether the identity is added.
-    pub(super) identity: bool,
+    identity: bool,
+    /// If not elements, but kernels of three taps lie there, how they are folded, into a matrix for each e, and of how many that follow each other
+    /// each is one of as many matrices, `[e][shift]`.
+    folded: Option<(Folding, usize)>,
 }
 
 /// What the rows of a product start with.
@@ -60,16 +64,24 @@ pub(crate) enum Start<T> {
 impl<'a, T> Source<'a, T> {
     /// A matrix as it is stored, row by row.
     pub(crate) fn plain(from: &'a [T], rows: usize, columns: usize) -> Self {
-        Self { from, rows, columns, row: columns, column: 1, identity: false }
+        Self { from, rows, columns, row: columns, column: 1, identity: false, folded: None }
     }
 
     /// The transpose of a matrix that is stored row by row.
     pub(super) fn turned(from: &'a [T], rows: usize, columns: usize) -> Self {
-        Self { from, rows, columns, row: 1, column: rows, identity: false }
+        Self { from, rows, columns, row: 1, column: rows, identity: false, folded: None }
     }
-}
 
-impl<'a, T> Source<'a, T> {
+    /// A matrix of kernels of three taps, stored row by row, folded.
+    pub(super) fn folded(from: &'a [T], rows: usize, columns: usize, folding: Folding) -> Self {
+        Self { from, rows, columns, row: 3 * columns, column: 3, identity: false, folded: Some((folding, 1)) }
+    }
+
+    /// The transposes of as many matrices of kernels of three taps, which are stored together, row by row, a kernel of each in its turn.
+    pub(super) fn turned_and_folded(from: &'a [T], rows: usize, columns: usize, shifts: usize, folding: Folding) -> Self {
+        Self { from, rows, columns, row: 3 * shifts, column: 3 * shifts * rows, identity: false, folded: Some((folding, shifts)) }
+    }
+
     /// The matrix and the identity, if it is `wanted`.
     pub(super) fn plus_identity(self, wanted: bool) -> Self {
         Self { identity: wanted, ..self }
@@ -84,48 +96,83 @@ impl<'a, T> Source<'a, T> {
     pub(crate) fn part_of_columns(self, columns: Range<usize>) -> Self {
         Self { from: &self.from[columns.start * self.column..], columns: columns.len(), ..self }
     }
-}
 
-impl<'a, T> Source<'a, T> {
-    /// Every `step`th of its rows, from `first` on.
-    pub(super) fn every(self, first: usize, step: usize) -> Self {
-        Self { from: &self.from[first * self.row..], rows: (self.rows - first).div_ceil(step), row: self.row * step, ..self }
+    /// Matrices that it makes, one after the other.
+    fn matrices(&self) -> usize {
+        self.folded.map_or(1, |(folding, shifts)| folding.parts() * shifts)
     }
 }
 
 /// Packs matrices one after the other; `to` has an element for each of theirs.
-pub(crate) fn pack<'a, T: Element>(kernels: &Kernels<T>, alone: bool, sources: &[Source<'_, T>], to: &'a mut [T]) -> Vec<Packed<'a, T>> {
-    let mut rest = &mut *to;
-    let blocks_of = |rows: usize| rows.div_ceil(kernels.product.len());
-    let mut blocks = Vec::with_capacity(sources.iter().map(|source| blocks_of(source.rows)).sum());
+pub(crate) fn pack<'a, T: Dispatch>(kernels: &Kernels<T>, alone: bool, sources: &[Source<'_, T>], to: &'a mut [T]) -> Vec<Packed<'a, T>> {
+    let blocks_of = |source: &Source<'_, T>| source.rows.div_ceil(kernels.product.len());
+    let mut blocks = Vec::with_capacity(sources.iter().map(blocks_of).sum());
+    let mut at = 0;
     for source in sources {
-        let count = blocks_of(source.rows);
-        for block in 0..count {
-            let range = split(source.rows, count, block);
-            let (part, after) = std::mem::take(&mut rest).split_at_mut(range.len() * source.columns);
+        blocks.extend((0..blocks_of(source)).map(|block| (source, at, split(source.rows, blocks_of(source), block))));
+        at += source.matrices() * source.rows * source.columns;
+    }
+    assert!(to.len() >= at);
+    let shared = Shared::new(&mut *to);
+    pool::each(blocks.len(), alone, |i| {
+        let (source, at, range) = &blocks[i];
+        let (height, start) = (range.len(), range.start * source.columns);
+        let to = shared.get().wrapping_add(at + start);
+        if let Some((folding, shifts)) = source.folded {
+            return fold_block(kernels, to, range.clone(), source, (folding, shifts));
+        }
+        // SAFETY: within `to`, as asserted; blocks share no elements.
+        let to = unsafe { std::slice::from_raw_parts_mut(to, height * source.columns) };
+        fill(kernels, to, range.clone(), source);
+        if source.identity {
+            range.clone().enumerate().for_each(|(i, m)| to[m * height + i] += T::ONE);
+        }
+    });
+    let mut rest = &*to;
+    let mut packed = Vec::with_capacity(sources.iter().map(Source::matrices).sum());
+    for source in sources {
+        for _ in 0..source.matrices() {
+            let (data, after) = rest.split_at(source.rows * source.columns);
             rest = after;
-            blocks.push(Mutex::new((part, range, source)));
+            packed.push(Packed { data, rows: source.rows, columns: source.columns });
         }
     }
-    pool::each(blocks.len(), alone, |i| {
-        if let Ok(mut block) = blocks[i].lock() {
-            let (to, range, source) = &mut *block;
-            fill(kernels, to, range.clone(), source);
-            if source.identity {
-                let height = range.len();
-                range.clone().enumerate().for_each(|(i, m)| to[m * height + i] += T::ONE);
+    packed
+}
+
+/// Kernels of a row that are turned at one time, if they follow each other.
+const KERNELS: usize = 16;
+/// How many rows of kernels ahead to fetch into the cache, where each has a few.
+const ROWS_AHEAD: usize = 2;
+
+/// Packs a block of rows of all matrices that a source of kernels is folded to; `to` is where the block of the first one goes.
+fn fold_block<T: Dispatch>(kernels: &Kernels<T>, to: *mut T, range: Range<usize>, s: &Source<'_, T>, (folding, shifts): (Folding, usize)) {
+    let (lanes, height, matrix) = (kernels.lanes, range.len(), s.rows * s.columns);
+    let (step, to_row, far) = if s.column == 3 { (KERNELS, height, 0) } else { (1, matrix, ROWS_AHEAD * s.column) };
+    with_buffer(3 * shifts * step * lanes, |taps: &mut [T]| {
+        for r in (0..height).step_by(lanes) {
+            let rows = lanes.min(height - r);
+            for k in (0..s.columns).step_by(step) {
+                let (count, from) = (step.min(s.columns - k) * shifts, (range.start + r) * s.row + k * s.column);
+                assert!(s.from.len() >= from + (rows - 1) * s.row + 3 * count);
+                let plain = Turn::new((s.from[from..].as_ptr(), s.row), rows, 3 * count, (taps.as_mut_ptr(), lanes));
+                let fold = fold::Weights {
+                    from: taps.as_ptr(),
+                    kernels: count,
+                    rows,
+                    to: to.wrapping_add(k * height + r),
+                    to_row,
+                    part: shifts * matrix,
+                };
+                // SAFETY: `Kernels` of an available level; the weights as asserted; `pack` has seen that there is room for the matrices, and no two
+                // blocks share an element.
+                unsafe {
+                    (kernels.turn)(&Turn { pad: true, ahead: plain.ahead.max(far), ..plain });
+                    (kernels.folded(folding).weights)(&fold);
+                }
             }
         }
     });
-    drop(blocks);
-    let mut rest = &*to;
-    let mut packed = Vec::with_capacity(sources.len());
-    for source in sources {
-        let (data, after) = rest.split_at(source.rows * source.columns);
-        rest = after;
-        packed.push(Packed { data, rows: source.rows, columns: source.columns });
-    }
-    packed
 }
 
 /// Packs a block of rows: column after column.

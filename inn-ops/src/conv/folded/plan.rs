@@ -82,7 +82,13 @@ fn sum_of_parts(len: usize, parts: usize, of: impl Fn(usize) -> usize) -> f64 {
 fn waited(op: Op, strips: f64) -> f64 {
     // A few are dealt evenly if they are a power of two.
     let even = strips < EVEN && (strips as usize).is_power_of_two();
-    let wait = if even { 0.5 } else if op == Op::WeightGradient { 4.0 } else { 1.0 };
+    let wait = if even {
+        0.5
+    } else if op == Op::WeightGradient {
+        4.0
+    } else {
+        1.0
+    };
     (strips + wait) / strips
 }
 
@@ -215,7 +221,8 @@ impl Plan {
         };
         let products = (self.folding.parts() * self.rows() * self.inputs * filled) as f64 * (multiplied + summed);
         // Vectors of tiles run across short lines, which are copied first.
-        let staged = if fold::is_short(self.tiles, self.lanes) { STAGED * (self.folding.tile() * self.tiles).div_ceil(self.lanes) } else { 0 };
+        let staged =
+            if fold::is_short(self.tiles, self.lanes) { STAGED * (self.folding.tile() * self.tiles).div_ceil(self.lanes) } else { 0 };
         let pass = |cost: usize, stages: usize, lines: usize| {
             lines * staged * stages + cost * if staged > 0 { vectors(lines) } else { lines * line }
         };

@@ -1,9 +1,9 @@
 //! Strips, the choice, and folded convolutions beside plain ones, whatever they cost.
 
 use super::*;
-use crate::stack::fold::Folding;
 use crate::conv::{Planes, PlanesMut};
 use crate::simd::Level;
+use crate::stack::fold::Folding;
 use crate::zip::Vectors;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -22,12 +22,7 @@ pub(crate) use lines::{Turn, gather, scatter, turn};
 pub(crate) use planes::{Deal, Fold as FoldPlanes, Shift, Unfold, Weights, deal, fold, fold_weights, masks, shift, unfold};
 pub(crate) use short::{is_short, masks as short_masks};
 
-use crate::pool;
-use crate::simd::Level;
 use crate::zip::Vectors;
-use crate::zip::vector::{Job, Vector};
-use std::marker::PhantomData;
-use std::sync::Mutex;
 
 /// The most arrays that take the place of one, and the most pixels of a tile.
 pub(crate) const MOST_PARTS: usize = 6;
@@ -141,62 +136,6 @@ impl Folding {
     /// Arrays that take the place of one.
     pub(crate) fn parts(self) -> usize {
         with_scheme!(self, S => S::PARTS)
-    }
-}
-
-/// Kernels that are folded at one time.
-const KERNELS: usize = 1024;
-
-/// U_e of weights with three taps, `[e][kernel]` each.
-pub(crate) fn weights<T: Vectors, S: Scheme>(level: Level, alone: bool, weights: [(&[T], &mut [T]); 2]) {
-    let mut tasks = Vec::new();
-    for (w, u) in weights {
-        let mut parts: Vec<_> = u.chunks_mut((w.len() / 3).max(1)).map(|u| u.chunks_mut(KERNELS)).collect();
-        tasks.extend(w.chunks(3 * KERNELS).map(|w| Mutex::new((w, parts.iter_mut().filter_map(Iterator::next).collect::<Vec<_>>()))));
-    }
-    pool::each(tasks.len(), alone, |i| {
-        if let Ok(mut task) = tasks[i].lock() {
-            let (w, parts) = &mut *task;
-            let mut taps = [[T::default(); KERNELS]; 3];
-            for (i, w) in w.chunks_exact(3).enumerate() {
-                (taps[0][i], taps[1][i], taps[2][i]) = (w[0], w[1], w[2]);
-            }
-            T::with(level, FoldWeights(&taps, parts, PhantomData::<S>));
-        }
-    });
-}
-
-/// U_e of kernels, tap by tap.
-struct FoldWeights<'a, 'b, T, S>(&'a [[T; KERNELS]; 3], &'a mut [&'b mut [T]], PhantomData<S>);
-
-impl<T: Vectors, S: Scheme> Job<T> for FoldWeights<'_, '_, T, S> {
-    #[inline(always)]
-    fn run<V: Vector<Elem = T>>(self) {
-        for (e, u) in self.1.iter_mut().enumerate().take(S::PARTS) {
-            let mut row = [V::zero(); 3];
-            for t in 0..3 {
-                row[t] = V::constant(S::WEIGHT[e][t]);
-            }
-            let whole = u.len() / V::N * V::N;
-            for i in (0..whole).step_by(V::N) {
-                // SAFETY: `u` has the elements, and there are at least as many taps.
-                unsafe {
-                    let mut sum = row[0] * V::load(self.0[0][i..].as_ptr());
-                    for t in 1..3 {
-                        sum = sum + row[t] * V::load(self.0[t][i..].as_ptr());
-                    }
-                    sum.store(u[i..].as_mut_ptr());
-                }
-            }
-            for i in whole..u.len() {
-                let row = S::WEIGHT[e];
-                let mut sum = T::constant(row[0]) * self.0[0][i];
-                for t in 1..3 {
-                    sum = sum + T::constant(row[t]) * self.0[t][i];
-                }
-                u[i] = sum;
-            }
-        }
     }
 }
 

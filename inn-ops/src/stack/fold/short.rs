@@ -106,9 +106,6 @@ pub(super) unsafe fn fold<L: Lanes, S: Scheme>(
                 for k in 0..S::TILE {
                     (d[k], d[k + 2]) = (low[k], high[k]);
                 }
-                for k in 0..2 {
-                    d[k] = low[k];
-                }
                 store_folded::<L, S>(&d, to.add(i * count * p.tiles + j), p.pitch);
             }
         }
