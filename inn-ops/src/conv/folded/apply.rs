@@ -34,7 +34,8 @@ pub(super) fn lists(plan: &Plan, threads: usize) -> usize {
 pub(super) fn elements<T>(plan: &Plan, threads: usize) -> (usize, usize) {
     let rows = plan.outputs.div_ceil(output_parts(plan, threads));
     let strip = plan.folded_len() + plan.folding.parts() * rows * plan.piece;
-    (plan.weights() + 64, strip.max(packing::thirds_len::<T>(plan)) + 64)
+    // The one is taken before the other, but may come from elsewhere.
+    (plan.weights() + 64, strip + packing::thirds_len::<T>(plan) + 64)
 }
 
 /// The convolution of `x` into `y`, or the input gradient of `x`, an output's, into `y`, an input's. Answers whether it is worth it; otherwise
