@@ -187,6 +187,8 @@ pub(crate) struct Product<T> {
     pub(crate) columns: usize,
     pub(crate) b: *const T,
     pub(crate) b_rows: Spread,
+    /// How far ahead in its rows to fetch into the cache, if not 0.
+    pub(crate) ahead: usize,
     /// Whole vectors of a row.
     pub(crate) vectors: usize,
     pub(crate) to: *mut T,
@@ -249,6 +251,11 @@ unsafe fn product_tile<L: Lanes, const MR: usize, const NV: usize>(p: &Product<L
                 let mut x = [L::zero(); NV];
                 for j in 0..NV {
                     x[j] = L::load(b.add(j * L::N));
+                }
+                if p.ahead > 0 {
+                    for j in 0..NV {
+                        L::prefetch(b.wrapping_add(p.ahead + j * L::N));
+                    }
                 }
                 for m in 0..MR {
                     let w = L::splat(*a.add(m));

@@ -56,6 +56,7 @@ pub(crate) mod micro;
 pub(crate) mod outer;
 mod packing;
 mod passes;
+mod pixelwise;
 pub(crate) mod plan;
 mod planes;
 pub(crate) mod scratch;
@@ -122,6 +123,7 @@ pub fn forward_at<T: ConvElement>(
             let c = MatrixMut { data: y.data, row: y.batch_stride, column: y.channel_stride };
             dense::product(level, (g.batch, g.out_channels, g.in_channels), a, b, c, accumulate);
         }
+        None if pixelwise::apply(level, g, false, x, w, &mut y, accumulate) => {}
         None if folded::apply(level, g, false, x, w, &mut y, accumulate) => {}
         None => apply::apply(level, &flat(g), false, x, w, y, accumulate),
     }
@@ -176,6 +178,7 @@ pub fn input_gradient_at<T: ConvElement>(
             let c = MatrixMut { data: gx.data, row: gx.batch_stride, column: gx.channel_stride };
             dense::product(level, (g.batch, g.in_channels, g.out_channels), a, b, c, accumulate);
         }
+        None if pixelwise::apply(level, g, true, gy, w, &mut gx, accumulate) => {}
         None if folded::apply(level, g, true, gy, w, &mut gx, accumulate) => {}
         None => apply::apply(level, &flat(g), true, gy, w, gx, accumulate),
     }
@@ -261,6 +264,12 @@ pub(crate) fn scratch_of<T: ConvElement>(g: &Geometry, op: Op, threads: usize) -
     let (batch, i, o) = (g.batch, g.in_channels, g.out_channels);
     let single = single_tap(g).is_some();
     if !single && let Some(scratch) = folded::scratch(g, op, kernels, threads) {
+        return scratch;
+    }
+    if !single
+        && op != Op::WeightGradient
+        && let Some(scratch) = pixelwise::scratch(g, op == Op::InputGradient, kernels, threads)
+    {
         return scratch;
     }
     match op {

@@ -7,11 +7,15 @@ use crate::conv::outer::{Outer, Run, Turn};
 use crate::conv::plan::{split, splits};
 use crate::conv::scratch::{Shared, with_buffer};
 use crate::pool;
+use crate::simd::cache::first_level;
 use crate::simd::{Element, MAX_LANES};
 use std::ops::Range;
 
 /// Bytes of a row that a tile of the product covers: with a typical number of rows, what a tile reads stays in the first-level cache.
 const TILE_BYTES: usize = 192;
+
+/// Bytes of a first-level cache that has room for such a tile.
+const ROOM: usize = 48 << 10;
 
 /// Bytes of an array that stays in the first-level cache beside what is made of it.
 const FEW_BYTES: usize = 4 << 10;
@@ -20,11 +24,22 @@ const FEW_BYTES: usize = 4 << 10;
 pub(crate) struct Tables {
     /// Vectors of a tile.
     tile: usize,
+    /// Whether a block of rows passes over whole rows of the other matrix before the next one does.
+    long: bool,
+    /// Whether to fetch what follows into the cache meanwhile.
+    streaming: bool,
 }
 
 impl Tables {
     pub(crate) fn new(lanes: usize, bytes: usize) -> Self {
-        Self { tile: (TILE_BYTES / (lanes * bytes)).max(1) }
+        // Without room for a tile beside what it is multiplied by, the block of rows had better stay than the tile.
+        let long = first_level().is_some_and(|bytes| bytes < ROOM);
+        Self { tile: (TILE_BYTES / (lanes * bytes)).max(1), long, streaming: false }
+    }
+
+    /// For matrices that come from memory.
+    pub(crate) fn streaming(lanes: usize, bytes: usize) -> Self {
+        Self { long: true, streaming: true, ..Self::new(lanes, bytes) }
     }
 }
 
@@ -70,6 +85,11 @@ impl<'a, T> Source<'a, T> {
     /// The transpose of a matrix that is stored row by row.
     pub(super) fn turned(from: &'a [T], rows: usize, columns: usize) -> Self {
         Self { from, rows, columns, row: 1, column: rows, identity: false, folded: None }
+    }
+
+    /// A matrix with arbitrary distances of rows and columns.
+    pub(crate) fn strided(from: &'a [T], rows: usize, columns: usize, (row, column): (usize, usize)) -> Self {
+        Self { from, rows, columns, row, column, identity: false, folded: None }
     }
 
     /// A matrix of kernels of three taps, stored row by row, folded.
@@ -251,7 +271,7 @@ impl<T: Element> Packed<'_, T> {
         let blocks = self.rows.div_ceil(kernels.product.len());
         let lanes = kernels.lanes;
         // A tile of `b` stays in the cache while all of A passes; few rows, and few columns, are better served by long tiles.
-        let few = self.rows <= kernels.product.len() || self.columns * vectors * lanes * size_of::<T>() <= FEW_BYTES;
+        let few = tables.long || self.rows <= kernels.product.len() || self.columns * vectors * lanes * size_of::<T>() <= FEW_BYTES;
         let tile = if few { vectors } else { tables.tile };
         let tiles = vectors.div_ceil(tile.max(1));
         // Of almost equal size, in whole steps of the kernel if a tile has several: a single vector would wait for its own sums.
@@ -264,8 +284,10 @@ impl<T: Element> Packed<'_, T> {
                 // SAFETY: the caller's promise; the block lies within A.
                 unsafe {
                     let initial = if let Start::Values(values) = start { values.add(range.start) } else { std::ptr::null() };
+                    let ahead = if few { best } else { columns.len() };
                     let product = Product {
                         initial,
+                        ahead: if tables.streaming && range.start == 0 { ahead * lanes } else { 0 },
                         a: self.data.as_ptr().add(range.start * self.columns),
                         columns: self.columns,
                         b: b.add(v * lanes),
