@@ -238,6 +238,7 @@ pub fn weight_gradient_at<T: ConvElement>(
             let c = MatrixMut { data: gw.data, row: gw.batch_stride, column: gw.channel_stride };
             dense::product(level, (g.out_channels, g.in_channels, g.batch), a, b, c, accumulate);
         }
+        _ if pixelwise::weight_gradient(level, g, x, gy, &mut gw, accumulate) => {}
         _ if folded::weight_gradient(level, g, x, gy, &mut gw, accumulate) => {}
         _ => weight::weight_gradient(level, &flat(g), x, gy, gw, accumulate),
     }
@@ -266,10 +267,11 @@ pub(crate) fn scratch_of<T: ConvElement>(g: &Geometry, op: Op, threads: usize) -
     if !single && let Some(scratch) = folded::scratch(g, op, kernels, threads) {
         return scratch;
     }
-    if !single
-        && op != Op::WeightGradient
-        && let Some(scratch) = pixelwise::scratch(g, op == Op::InputGradient, kernels, threads)
-    {
+    let pixelwise = match op {
+        Op::WeightGradient => pixelwise::weight_scratch(g, kernels, threads),
+        _ => pixelwise::scratch(g, op == Op::InputGradient, kernels, threads),
+    };
+    if !single && let Some(scratch) = pixelwise {
         return scratch;
     }
     match op {

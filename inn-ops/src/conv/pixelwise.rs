@@ -4,6 +4,10 @@
 //! multiplied, the next one is fetched: images that no cache holds are read at the speed of the memory. What is left of a sample beyond whole vectors
 //! is copied.
 
+mod weight;
+
+pub(super) use weight::{scratch as weight_scratch, weight_gradient};
+
 use super::geometry::Geometry;
 use super::kernels::{Dispatch, Kernels};
 use super::micro::{Finish, Spread};

@@ -310,7 +310,7 @@ impl<T: Element> Packed<'_, T> {
 ///
 /// # Safety
 /// `from` must have as many rows of `pixels` elements, and `to` room for as many groups.
-pub(super) unsafe fn turn<T: Element>(
+pub(crate) unsafe fn turn<T: Element>(
     kernels: &Kernels<T>,
     (from, row): (*const T, usize),
     rows: usize,
