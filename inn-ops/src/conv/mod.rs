@@ -20,7 +20,10 @@
 //! Kernels with strides of one run with fewer multiplications where that saves
 //! time (Winograd's F(4, 3) or F(2, 3) along the last axis): four or two
 //! neighbouring outputs share them, at about 1.4 times the rounding. A NaN or an
-//! infinity then reaches the outputs of its tile and of those beside it.
+//! infinity then reaches the outputs of its tile and of those beside it. Kernels
+//! of one tap are matrix products on images as they are; for all others, boxes of
+//! the input are copied to padded planes, in which a tap is a shift. Which way
+//! is taken follows from shapes, by counting what each one costs.
 //! The working memory does not grow with the batch or the image; it belongs to
 //! the threads and is kept for later calls. See [`scratch_bytes`].
 //!

@@ -16,7 +16,7 @@ use super::scratch::{Scratch, Shared, with_buffer, with_two};
 use super::{Planes, PlanesMut};
 use crate::pool;
 use crate::simd::Level;
-use crate::stack::product::{Packed, Source, Start, Tables, pack};
+use crate::stack::product::{PACK_LISTS, Packed, Source, Start, Tables, pack};
 use std::ops::Range;
 
 /// Channels of a product at one time: a tile of them stays in the first-level cache, or close to it.
@@ -82,12 +82,9 @@ pub(super) fn scratch<T: Dispatch>(g: &Geometry, adjoint: bool, kernels: &Kernel
     let plan = Plan::new(g, adjoint, kernels, threads)?;
     let (from, to) = plan.left_len();
     let blocks = plan.parts * plan.inputs.div_ceil(CHUNK) * (plan.outputs.div_ceil(plan.parts).div_ceil(kernels.product.len()) + 1);
-    let shared = plan.inputs * plan.outputs * size_of::<T>() + blocks * LISTS + 128;
+    let shared = plan.inputs * plan.outputs * size_of::<T>() + blocks * PACK_LISTS + 128;
     Some(Scratch { shared, each: (from + to) * size_of::<T>() + 128, alone: plan.alone() })
 }
-
-/// Bytes that packing takes for its lists, for each block and each matrix.
-const LISTS: usize = 128;
 
 /// The convolution of `x` into `y`, or the input gradient of `x`, an output's, into `y`, an input's. Answers whether the kernel has one tap; otherwise
 /// nothing is done. The arrays have been checked, none but the channels of `x` is empty, and the level is available.

@@ -2,7 +2,7 @@
 
 use super::Ending;
 use super::common::{Common, Part};
-use super::product::{Packed, Source, pack};
+use super::product::{Kernel, Packed, Source, pack};
 use crate::cpu::CpuElement;
 use inn_core::stack::Pointwise;
 use std::ops::Range;
@@ -25,7 +25,10 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
     fn gathered<'b>(&self, w: &'b [T], part: &Part) -> Source<'b, T> {
         let (hidden, columns) = (self.plan.hidden, w.len() / self.plan.hidden / self.plan.taps());
         let source = match self.plan.folding {
-            Some(folding) => Source::folded(w, hidden, columns, folding),
+            Some(folding) => {
+                let kernel = Kernel { folding, taps: 3, thirds: 1, places: None, apart: false };
+                Source::strided(w, hidden, columns, (3 * columns, 3)).folded(kernel)
+            }
             None => Source::plain(w, hidden, columns),
         };
         source.part_of_columns(self.rows(part))
@@ -36,7 +39,10 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
         let (hidden, shifts, rows) = (self.plan.hidden, self.plan.shifts(), self.rows(part));
         let all = w.len() / hidden / self.plan.taps() / shifts;
         let source = match self.plan.folding {
-            Some(folding) => Source::turned_and_folded(w, all, hidden, shifts, folding),
+            Some(folding) => {
+                let kernel = Kernel { folding, taps: 3 * shifts, thirds: shifts, places: None, apart: true };
+                Source::strided(w, all, hidden, (3 * shifts, 3 * shifts * all)).folded(kernel)
+            }
             None => Source::turned(w, all, hidden),
         };
         source.part_of_rows(rows.start / shifts..rows.end / shifts)

@@ -61,9 +61,34 @@ pub(crate) struct Source<'a, T> {
     column: usize,
     /// Whether the identity is added.
     identity: bool,
-    /// If not elements, but kernels of three taps lie there, how they are folded, into a matrix for each e, and of how many that follow each other
-    /// each is one of as many matrices, `[e][shift]`.
-    folded: Option<(Folding, usize)>,
+    /// If not elements, but kernels lie there, how they are folded.
+    folded: Option<Kernel<'a>>,
+}
+
+/// How kernels become matrices, one for each e.
+#[derive(Clone, Copy)]
+pub(crate) struct Kernel<'a> {
+    pub(crate) folding: Folding,
+    /// Taps of a kernel, which are adjacent, and the thirds that it consists of, of three taps each.
+    pub(crate) taps: usize,
+    pub(crate) thirds: usize,
+    /// The elements of the thirds, vectors apart, where the taps of [`together`](Self::together) kernels go: in their order if there is no list.
+    pub(crate) places: Option<&'a [usize]>,
+    /// Whether each third belongs to a matrix of its own, `[e][third]`, and is not a column of a single one.
+    pub(crate) apart: bool,
+}
+
+impl Kernel<'_> {
+    /// Kernels that are turned at one time, if they follow each other.
+    pub(crate) fn together(thirds: usize) -> usize {
+        (TOGETHER / thirds).max(1)
+    }
+
+    /// Columns of a matrix, and matrices, that a kernel makes.
+    fn shape(&self) -> (usize, usize) {
+        let parts = self.folding.parts();
+        if self.apart { (1, parts * self.thirds) } else { (self.thirds, parts) }
+    }
 }
 
 /// What the rows of a product start with.
@@ -92,14 +117,9 @@ impl<'a, T> Source<'a, T> {
         Self { from, rows, columns, row, column, identity: false, folded: None }
     }
 
-    /// A matrix of kernels of three taps, stored row by row, folded.
-    pub(super) fn folded(from: &'a [T], rows: usize, columns: usize, folding: Folding) -> Self {
-        Self { from, rows, columns, row: 3 * columns, column: 3, identity: false, folded: Some((folding, 1)) }
-    }
-
-    /// The transposes of as many matrices of kernels of three taps, which are stored together, row by row, a kernel of each in its turn.
-    pub(super) fn turned_and_folded(from: &'a [T], rows: usize, columns: usize, shifts: usize, folding: Folding) -> Self {
-        Self { from, rows, columns, row: 3 * shifts, column: 3 * shifts * rows, identity: false, folded: Some((folding, shifts)) }
+    /// The same, if there are kernels instead of elements.
+    pub(crate) fn folded(self, kernel: Kernel<'a>) -> Self {
+        Self { folded: Some(kernel), ..self }
     }
 
     /// The matrix and the identity, if it is `wanted`.
@@ -117,11 +137,15 @@ impl<'a, T> Source<'a, T> {
         Self { from: &self.from[columns.start * self.column..], columns: columns.len(), ..self }
     }
 
-    /// Matrices that it makes, one after the other.
-    fn matrices(&self) -> usize {
-        self.folded.map_or(1, |(folding, shifts)| folding.parts() * shifts)
+    /// Columns of the matrices that it makes, and how many it makes, one after the other.
+    fn shape(&self) -> (usize, usize) {
+        let (columns, matrices) = self.folded.map_or((1, 1), |kernel| kernel.shape());
+        (self.columns * columns, matrices)
     }
 }
+
+/// Bytes that packing takes for its lists, for each of the blocks of a source and each matrix.
+pub(crate) const PACK_LISTS: usize = 128;
 
 /// Packs matrices one after the other; `to` has an element for each of theirs.
 pub(crate) fn pack<'a, T: Dispatch>(kernels: &Kernels<T>, alone: bool, sources: &[Source<'_, T>], to: &'a mut [T]) -> Vec<Packed<'a, T>> {
@@ -130,16 +154,17 @@ pub(crate) fn pack<'a, T: Dispatch>(kernels: &Kernels<T>, alone: bool, sources: 
     let mut at = 0;
     for source in sources {
         blocks.extend((0..blocks_of(source)).map(|block| (source, at, split(source.rows, blocks_of(source), block))));
-        at += source.matrices() * source.rows * source.columns;
+        let (columns, matrices) = source.shape();
+        at += matrices * source.rows * columns;
     }
     assert!(to.len() >= at);
     let shared = Shared::new(&mut *to);
     pool::each(blocks.len(), alone, |i| {
         let (source, at, range) = &blocks[i];
-        let (height, start) = (range.len(), range.start * source.columns);
-        let to = shared.get().wrapping_add(at + start);
-        if let Some((folding, shifts)) = source.folded {
-            return fold_block(kernels, to, range.clone(), source, (folding, shifts));
+        let height = range.len();
+        let to = shared.get().wrapping_add(at + range.start * source.shape().0);
+        if let Some(kernel) = &source.folded {
+            return fold_block(kernels, to, range.clone(), source, kernel);
         }
         // SAFETY: within `to`, as asserted; blocks share no elements.
         let to = unsafe { std::slice::from_raw_parts_mut(to, height * source.columns) };
@@ -149,45 +174,54 @@ pub(crate) fn pack<'a, T: Dispatch>(kernels: &Kernels<T>, alone: bool, sources: 
         }
     });
     let mut rest = &*to;
-    let mut packed = Vec::with_capacity(sources.iter().map(Source::matrices).sum());
+    let mut packed = Vec::with_capacity(sources.iter().map(|source| source.shape().1).sum());
     for source in sources {
-        for _ in 0..source.matrices() {
-            let (data, after) = rest.split_at(source.rows * source.columns);
+        let (columns, matrices) = source.shape();
+        for _ in 0..matrices {
+            let (data, after) = rest.split_at(source.rows * columns);
             rest = after;
-            packed.push(Packed { data, rows: source.rows, columns: source.columns });
+            packed.push(Packed { data, rows: source.rows, columns });
         }
     }
     packed
 }
 
-/// Kernels of a row that are turned at one time, if they follow each other.
-const KERNELS: usize = 16;
-/// How many rows of kernels ahead to fetch into the cache, where each has a few.
-const ROWS_AHEAD: usize = 2;
+/// Thirds of kernels that are turned at one time.
+const TOGETHER: usize = 64;
+/// How many kernels ahead to fetch into the cache, where they do not follow each other.
+const KERNELS_AHEAD: usize = 2;
 
-/// Packs a block of rows of all matrices that a source of kernels is folded to; `to` is where the block of the first one goes.
-fn fold_block<T: Dispatch>(kernels: &Kernels<T>, to: *mut T, range: Range<usize>, s: &Source<'_, T>, (folding, shifts): (Folding, usize)) {
-    let (lanes, height, matrix) = (kernels.lanes, range.len(), s.rows * s.columns);
-    let (step, to_row, far) = if s.column == 3 { (KERNELS, height, 0) } else { (1, matrix, ROWS_AHEAD * s.column) };
-    with_buffer(3 * shifts * step * lanes, |taps: &mut [T]| {
+/// Packs a block of rows of all matrices that a source of kernels makes; `to` is where the block of the first one goes.
+fn fold_block<T: Dispatch>(kernels: &Kernels<T>, to: *mut T, range: Range<usize>, s: &Source<'_, T>, kernel: &Kernel<'_>) {
+    let &Kernel { folding, taps, thirds, places, apart } = kernel;
+    let (lanes, height, each) = (kernels.lanes, range.len(), kernel.shape().0);
+    let matrix = s.rows * s.columns * each;
+    let adjacent = s.column == taps && !apart;
+    let (step, far) = if adjacent { (Kernel::together(thirds), 0) } else { (1, KERNELS_AHEAD * s.column) };
+    let (to_row, part) = if apart { (matrix, thirds * matrix) } else { (height, matrix) };
+    with_buffer(3 * thirds * step * lanes, |turned: &mut [T]| {
+        if 3 * thirds > taps {
+            // Where a kernel has less than three taps, nothing is written.
+            turned.fill(T::ZERO);
+        }
         for r in (0..height).step_by(lanes) {
             let rows = lanes.min(height - r);
             for k in (0..s.columns).step_by(step) {
-                let (count, from) = (step.min(s.columns - k) * shifts, (range.start + r) * s.row + k * s.column);
-                assert!(s.from.len() >= from + (rows - 1) * s.row + 3 * count);
-                let plain = Turn::new((s.from[from..].as_ptr(), s.row), rows, 3 * count, (taps.as_mut_ptr(), lanes));
+                let (count, from) = (step.min(s.columns - k), (range.start + r) * s.row + k * s.column);
+                assert!(s.from.len() >= from + (rows - 1) * s.row + count * taps);
+                let plain = Turn::new((s.from[from..].as_ptr(), s.row), rows, count * taps, (turned.as_mut_ptr(), lanes));
                 let fold = fold::Weights {
-                    from: taps.as_ptr(),
-                    kernels: count,
+                    from: turned.as_ptr(),
+                    kernels: count * thirds,
                     rows,
-                    to: to.wrapping_add(k * height + r),
+                    to: to.wrapping_add(k * each * height + r),
                     to_row,
-                    part: shifts * matrix,
+                    part,
                 };
-                // SAFETY: `Kernels` of an available level; the weights as asserted; `pack` has seen that there is room for the matrices, and no two
-                // blocks share an element.
+                // SAFETY: `Kernels` of an available level; the weights as asserted, and there is room for all places; `pack` has seen that there is
+                // room for the matrices, and no two blocks share an element.
                 unsafe {
-                    (kernels.turn)(&Turn { pad: true, ahead: plain.ahead.max(far), ..plain });
+                    (kernels.turn)(&Turn { pad: true, places, ahead: plain.ahead.max(far), ..plain });
                     (kernels.folded(folding).weights)(&fold);
                 }
             }
@@ -237,13 +271,6 @@ fn columns<T: Element, const H: usize>(to: &mut [T], from: &[T], s: &Source<'_, 
 
 fn strided<T: Element>(to: &mut [T], from: &[T], step: usize) {
     to.iter_mut().zip(from.iter().step_by(step)).for_each(|(to, value)| *to = *value);
-}
-
-impl<'a, T> Packed<'a, T> {
-    /// A matrix that is packed already, in as many blocks of rows as it takes, of almost equal size.
-    pub(crate) fn new(data: &'a [T], rows: usize, columns: usize) -> Self {
-        Self { data, rows, columns }
-    }
 }
 
 impl<T: Element> Packed<'_, T> {

@@ -1,6 +1,6 @@
 //! Forward and input gradient.
 
-use super::{Plan, Reach, Strip, packing};
+use super::{Plan, Reach, Strip};
 use crate::conv::geometry::{Geometry, Op};
 use crate::conv::kernels::{Dispatch, Kernels};
 use crate::conv::micro::Finish;
@@ -10,7 +10,7 @@ use crate::conv::{Planes, PlanesMut};
 use crate::pool;
 use crate::simd::Level;
 use crate::stack::fold;
-use crate::stack::product::{Packed, Start, Tables};
+use crate::stack::product::{Kernel, PACK_LISTS, Packed, Source, Start, Tables, pack};
 use crate::zip::Vectors;
 
 /// Outputs of a part at least.
@@ -24,18 +24,21 @@ fn output_parts(plan: &Plan, threads: usize) -> usize {
     parts(plan.all().min(MANY), threads, plan.outputs / LEAST_OUTPUTS)
 }
 
-/// Bytes of the lists of the packed weights.
-pub(super) fn lists(plan: &Plan, threads: usize) -> usize {
-    let arrays = output_parts(plan, threads) * plan.inputs.div_ceil(plan.chunk) * plan.folding.parts();
-    arrays * size_of::<Packed<'_, u8>>() + plan.chunk * plan.kernel.iter().product::<usize>() * size_of::<usize>()
+/// Bytes of the lists that packing takes.
+pub(super) fn lists<T: Dispatch>(plan: &Plan, kernels: &Kernels<T>, threads: usize) -> usize {
+    let parts = output_parts(plan, threads);
+    let blocks = plan.outputs.div_ceil(parts).div_ceil(kernels.product.len());
+    let lists = parts * plan.inputs.div_ceil(plan.chunk) * (blocks + plan.folding.parts());
+    lists * PACK_LISTS + 2 * Kernel::together(plan.rows()) * plan.kernel.iter().product::<usize>() * size_of::<usize>()
 }
 
 /// Elements that a call shares, and those of each thread.
-pub(super) fn elements<T>(plan: &Plan, threads: usize) -> (usize, usize) {
+pub(super) fn elements(plan: &Plan, threads: usize) -> (usize, usize) {
     let rows = plan.outputs.div_ceil(output_parts(plan, threads));
     let strip = plan.folded_len() + plan.folding.parts() * rows * plan.piece;
+    let thirds = 3 * plan.rows() * Kernel::together(plan.rows()) * plan.lanes;
     // The one is taken before the other, but may come from elsewhere.
-    (plan.weights() + 64, strip + packing::thirds_len::<T>(plan) + 64)
+    (plan.weights() + 64, strip + thirds + 64)
 }
 
 /// The convolution of `x` into `y`, or the input gradient of `x`, an output's, into `y`, an input's. Answers whether it is worth it; otherwise
@@ -69,7 +72,19 @@ pub(super) fn by_plan<T: Dispatch + Vectors>(
     let (y_batch, y_channel) = (y.batch_stride, y.channel_stride);
     let to = Shared::new(y.data);
     with_buffer(plan.weights(), |packed: &mut [T]| {
-        let packed = packing::pack(plan, kernels, adjoint, parts, w, packed);
+        let (row, channel) = if adjoint { (w.channel_stride, w.batch_stride) } else { (w.batch_stride, w.channel_stride) };
+        // The kernels of an input gradient are mirrored.
+        let (taps, thirds): (usize, _) = (plan.kernel.iter().product(), plan.rows());
+        let place = |i: usize, tap: usize| (i * 3 * thirds + plan.place(if adjoint { taps - 1 - tap } else { tap })) * plan.lanes;
+        let places: Vec<usize> = (0..Kernel::together(thirds)).flat_map(|i| (0..taps).map(move |tap| place(i, tap))).collect();
+        let kernel = Kernel { folding: plan.folding, taps, thirds, places: Some(&places), apart: false };
+        let all = Source::strided(w.data, plan.outputs, plan.inputs, (row, channel)).folded(kernel);
+        let mut sources = Vec::with_capacity(parts * plan.inputs.div_ceil(plan.chunk));
+        for part in 0..parts {
+            let rows = split(plan.outputs, parts, part);
+            sources.extend(plan.chunks(0..plan.inputs).map(|chunk| all.part_of_rows(rows.clone()).part_of_columns(chunk)));
+        }
+        let packed = pack(kernels, false, &sources, packed);
         let tables = Tables::new(plan.lanes, size_of::<T>());
         let chunks = plan.inputs.div_ceil(plan.chunk) * plan.folding.parts();
         pool::each(plan.all() * parts, false, |unit| {

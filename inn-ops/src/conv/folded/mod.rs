@@ -13,7 +13,6 @@
 //! says where it is worth it.
 
 mod apply;
-mod packing;
 mod plan;
 mod weight;
 
@@ -223,10 +222,10 @@ impl Plan {
 /// Upper bound on the working memory of an operation, if it is folded.
 pub(super) fn scratch<T: Dispatch>(g: &Geometry, op: Op, kernels: &Kernels<T>, threads: usize) -> Option<Scratch> {
     let plan = Plan::new(g, op, kernels)?;
-    let (shared, each) = if op == Op::WeightGradient { weight::elements::<T>(&plan) } else { apply::elements::<T>(&plan, threads) };
+    let (shared, each) = if op == Op::WeightGradient { weight::elements::<T>(&plan) } else { apply::elements(&plan, threads) };
     let lists =
         plan.together * (size_of::<(Strip, Reach)>() + size_of::<Option<usize>>() * plan.planes() * (plan.lines + plan.kernel[1]) + 64);
-    let packing = if op == Op::WeightGradient { 0 } else { apply::lists(&plan, threads) };
+    let packing = if op == Op::WeightGradient { 0 } else { apply::lists(&plan, kernels, threads) };
     let masks = 12 * plan.together * plan.folding.tile() * plan.longest.div_ceil(plan.lanes) * plan.thirds();
     Some(Scratch { shared: shared * size_of::<T>() + packing + 128, each: each * size_of::<T>() + lists + masks + 128, alone: false })
 }
