@@ -102,12 +102,7 @@ pub(super) fn apply<T: Dispatch>(
     let (y_batch, y_channel) = (y.batch_stride, y.channel_stride);
     let to = Shared::new(y.data);
     let (row, column) = if adjoint { (w.channel_stride, w.batch_stride) } else { (w.batch_stride, w.channel_stride) };
-    let all = Source::strided(w.data, plan.outputs, plan.inputs, (row, column));
-    let mut sources = Vec::with_capacity(plan.parts * plan.inputs.div_ceil(CHUNK));
-    for part in 0..plan.parts {
-        let rows = split(plan.outputs, plan.parts, part);
-        sources.extend(plan.chunks().map(|chunk| all.part_of_rows(rows.clone()).part_of_columns(chunk)));
-    }
+    let sources = Source::strided(w.data, plan.outputs, plan.inputs, (row, column)).parted(plan.parts, CHUNK);
     with_buffer(plan.inputs * plan.outputs, |packed: &mut [T]| {
         let packed = pack(kernels, plan.alone(), &sources, packed);
         let tables = Tables::streaming(plan.lanes, size_of::<T>());

@@ -144,6 +144,19 @@ impl<'a, T> Source<'a, T> {
     }
 }
 
+impl<T: Copy> Source<'_, T> {
+    /// Parts of its rows, of almost equal size, and chunks of the columns of each.
+    pub(crate) fn parted(&self, parts: usize, chunk: usize) -> Vec<Self> {
+        let mut sources = Vec::with_capacity(parts * self.columns.div_ceil(chunk));
+        for rows in splits(self.rows, parts) {
+            let part = self.part_of_rows(rows);
+            let chunks = (0..self.columns).step_by(chunk).map(|start| start..(start + chunk).min(self.columns));
+            sources.extend(chunks.map(|columns| part.part_of_columns(columns)));
+        }
+        sources
+    }
+}
+
 /// Bytes that packing takes for its lists, for each of the blocks of a source and each matrix.
 pub(crate) const PACK_LISTS: usize = 128;
 

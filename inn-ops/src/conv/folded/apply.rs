@@ -79,12 +79,7 @@ pub(super) fn by_plan<T: Dispatch + Vectors>(
         let places: Vec<usize> = (0..Kernel::together(thirds)).flat_map(|i| (0..taps).map(move |tap| place(i, tap))).collect();
         let kernel = Kernel { folding: plan.folding, taps, thirds, places: Some(&places), apart: false };
         let all = Source::strided(w.data, plan.outputs, plan.inputs, (row, channel)).folded(kernel);
-        let mut sources = Vec::with_capacity(parts * plan.inputs.div_ceil(plan.chunk));
-        for part in 0..parts {
-            let rows = split(plan.outputs, parts, part);
-            sources.extend(plan.chunks(0..plan.inputs).map(|chunk| all.part_of_rows(rows.clone()).part_of_columns(chunk)));
-        }
-        let packed = pack(kernels, false, &sources, packed);
+        let packed = pack(kernels, false, &all.parted(parts, plan.chunk), packed);
         let tables = Tables::new(plan.lanes, size_of::<T>());
         let chunks = plan.inputs.div_ceil(plan.chunk) * plan.folding.parts();
         pool::each(plan.all() * parts, false, |unit| {

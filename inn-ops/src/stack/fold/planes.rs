@@ -104,12 +104,9 @@ pub(crate) struct Unfold<T> {
     pub(crate) accumulate: bool,
 }
 
-impl<T> Unfold<T> {
-    /// Lines without a gap between them, on both sides, are one.
-    fn joined(&self, tile: usize) -> Self {
-        let (lines, width) = if self.line == self.width && self.width == tile * self.tiles { (1, self.lines) } else { (self.lines, 1) };
-        Self { lines, tiles: self.tiles * width, width: self.width * width, ..*self }
-    }
+/// Lines, and tiles and pixels of each, `line` apart; lines without a gap between them, on both sides, are one.
+fn joined(tile: usize, lines: usize, line: usize, tiles: usize, width: usize) -> [usize; 3] {
+    if line == width && width == tile * tiles { [1, lines * tiles, lines * width] } else { [lines, tiles, width] }
 }
 
 /// The pixels of a vector of tiles whose M_e are `part` apart.
@@ -141,7 +138,8 @@ pub(super) unsafe fn unfold_vector<L: Lanes, S: Scheme>(from: *const L::Elem, pa
 /// The CPU must support `L`, and all elements that [`Unfold`] describes must be valid.
 #[inline(always)]
 pub(crate) unsafe fn unfold<L: Lanes, S: Scheme>(p: &Unfold<L::Elem>) {
-    let p = &p.joined(S::TILE);
+    let [lines, tiles, width] = joined(S::TILE, p.lines, p.line, p.tiles, p.width);
+    let p = &Unfold { lines, tiles, width, ..*p };
     if is_short(p.tiles, L::N) {
         // SAFETY: the caller's promise.
         return unsafe { short::unfold::<L, S>(p) };
@@ -189,21 +187,14 @@ pub(crate) struct Deal<T> {
     pub(crate) row: usize,
 }
 
-impl<T> Deal<T> {
-    /// Lines without a gap between them, on both sides, are one.
-    fn joined(&self, tile: usize) -> Self {
-        let (lines, width) = if self.line == self.width && self.width == tile * self.tiles { (1, self.lines) } else { (self.lines, 1) };
-        Self { lines, tiles: self.tiles * width, width: self.width * width, ..*self }
-    }
-}
-
 /// x_k of all tiles, zeros after the last.
 ///
 /// # Safety
 /// The CPU must support `L`, and all elements that [`Deal`] describes must be valid.
 #[inline(always)]
 pub(crate) unsafe fn deal<L: Lanes, S: Scheme>(p: &Deal<L::Elem>) {
-    let p = &p.joined(S::TILE);
+    let [lines, tiles, width] = joined(S::TILE, p.lines, p.line, p.tiles, p.width);
+    let p = &Deal { lines, tiles, width, ..*p };
     let short = is_short(p.tiles, L::N);
     let vectors = p.tiles.div_ceil(L::N);
     let last = p.columns - L::N;
