@@ -94,6 +94,9 @@ fn scratch_memory_is_bounded() {
         };
         // Independent of the batch and the extent, once these are large.
         assert!(bytes(10_000, 4096, 2) <= 2 * bytes(8, 512, 2));
+        // No copy of many weights, here 64 MB.
+        let many = Geometry::new(1, 4096, 4096, [1, 64, 64], [1; 3], [1; 3], [0; 3]).unwrap();
+        assert!(op == Op::WeightGradient || scratch_bytes::<f32>(&many, op, 2) < 16 << 20, "{op:?}");
         let thread = bytes(8, 512, 3) - bytes(8, 512, 2);
         assert!(thread < 2 << 20, "{thread} bytes a thread for {op:?}");
     }

@@ -8,6 +8,7 @@ mod weight;
 
 pub(super) use weight::{scratch as weight_scratch, weight_gradient};
 
+use super::folded::WEIGHT_BYTES;
 use super::geometry::Geometry;
 use super::kernels::{Dispatch, Kernels};
 use super::micro::{Finish, Spread};
@@ -47,12 +48,13 @@ struct Plan {
 }
 
 impl Plan {
-    /// The plan of a convolution or its adjoint, if it has one tap and images of several vectors.
+    /// The plan of a convolution or its adjoint, if it has one tap, images of several vectors, and no more weights than there may be a copy of.
     fn new<T: Dispatch>(g: &Geometry, adjoint: bool, kernels: &Kernels<T>, threads: usize) -> Option<Self> {
         let (inputs, outputs) = if adjoint { (g.out_channels, g.in_channels) } else { (g.in_channels, g.out_channels) };
         let (vectors, left) = (g.input_pixels() / kernels.lanes, g.input_pixels() % kernels.lanes);
         let one = g.kernel == [1; 3] && g.stride == [1; 3] && g.padding == [0; 3];
-        if !one || inputs == 0 || vectors < 2 || (left > 0 && vectors < LEAST) {
+        let many = inputs.saturating_mul(outputs) > WEIGHT_BYTES / size_of::<T>();
+        if !one || many || inputs == 0 || vectors < 2 || (left > 0 && vectors < LEAST) {
             return None;
         }
         let strip = STRIP_BYTES / (kernels.lanes * size_of::<T>() * inputs.min(CHUNK));

@@ -17,6 +17,7 @@ mod plan;
 mod weight;
 
 pub(super) use apply::apply;
+pub(super) use plan::WEIGHT_BYTES;
 pub(super) use weight::weight_gradient;
 
 use super::Planes;

@@ -30,8 +30,8 @@ const FINISHED: f64 = 2.0;
 const ADDED: f64 = 0.5;
 /// Vectors of tiles that adding to a weight's sums takes as long as, strip by strip.
 const SUMMED: f64 = 0.5;
-/// Bytes of the folded weights at most, which are shared, and of as much beside them while they are made.
-const WEIGHT_BYTES: usize = 8 << 20;
+/// Bytes of packed weights at most, which all threads share.
+pub(in crate::conv) const WEIGHT_BYTES: usize = 8 << 20;
 /// Bytes of the arrays of a strip, each, at most.
 const STRIP_BYTES: usize = 512 << 10;
 /// More strips of a plane than needed, at most.
