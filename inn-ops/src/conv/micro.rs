@@ -160,18 +160,18 @@ pub(crate) enum Finish<T> {
 }
 
 impl<T> Finish<T> {
-    /// The same from another row and element on.
+    /// The same from another row on.
     ///
     /// # Safety
     /// The arrays must have them.
-    pub(crate) unsafe fn from(self, first: usize, element: usize) -> Self {
+    pub(crate) unsafe fn from(self, first: usize) -> Self {
         // SAFETY: the caller's promise.
         unsafe {
             match self {
                 Self::Plain => Self::Plain,
-                Self::Apply { slopes, to, row } => Self::Apply { slopes, to: to.add(first * row + element), row },
+                Self::Apply { slopes, to, row } => Self::Apply { slopes, to: to.add(first * row), row },
                 Self::Pull { slopes, y, row, sums, lanes } => {
-                    Self::Pull { slopes, y: y.add(first * row + element), row, sums: sums.add(first * lanes), lanes }
+                    Self::Pull { slopes, y: y.add(first * row), row, sums: sums.add(first * lanes), lanes }
                 }
             }
         }

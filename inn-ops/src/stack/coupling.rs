@@ -22,7 +22,7 @@ use std::ops::Range;
 /// Groups from which each is worth a task of its own: with fewer, the parts of a sample are dealt to threads.
 const GROUPS: usize = 6;
 /// Bytes of the hidden values that are kept at one time, at most: more are out of the cache again before the adjoint needs them.
-const KEPT_BYTES: usize = 3 << 20;
+const KEPT_BYTES: usize = 4 << 20;
 /// Bytes of the output of a group at most: each thread has room for one, and a large volume must not be there once more for every thread.
 const OUTPUT_BYTES: usize = 16 << 20;
 /// Tasks of a pass without a gradient.

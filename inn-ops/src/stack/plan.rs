@@ -11,6 +11,10 @@ use inn_core::stack::StackShape;
 
 /// Bytes of the hidden channels of a strip.
 const STRIP_BYTES: usize = 128 << 10;
+/// The same in large samples, for each byte of a vector: machines with wide ones have more cache in the second level.
+const LARGE_STRIP_BYTES: usize = 4 << 10;
+/// Strips of a large sample at least: a single one is to keep several threads busy.
+const LARGE_STRIPS: usize = 8;
 /// Rows of neighbourhoods that are gathered at once, a channel's at least, where there are more than [`MANY_ROWS`].
 const ROWS: usize = 160;
 const MANY_ROWS: usize = 256;
@@ -18,6 +22,8 @@ const MANY_ROWS: usize = 256;
 const MANY_ROWS_PIXELS: usize = 144;
 /// Pixels of a strip at most: longer ones save nothing more.
 const STRIP_PIXELS: usize = 144;
+/// The same where strips do not reach each other.
+const APART_PIXELS: usize = 288;
 /// Pixels of a strip of folded kernels at most: the longer, the fewer of its lines are reached by others too.
 const FOLDED_PIXELS: usize = 576;
 /// The part of a vector that the tiles of a line fill at least.
@@ -106,10 +112,11 @@ impl Plan {
         }
         let hidden = shape.hidden();
         let rows = (shape.x.channels() * first.count()).max(shape.outputs * last.count());
-        let limit = if rows > MANY_ROWS { MANY_ROWS_PIXELS } else { STRIP_PIXELS };
-        let room = STRIP_BYTES / (bytes * hidden);
-        let most = room.clamp(LEAST_PIXELS, limit);
         let (lines, width) = (extents[0] * extents[1], extents[2]);
+        let large = LARGE_STRIP_BYTES * lanes / hidden;
+        let room = (STRIP_BYTES / (bytes * hidden)).max(large.min(lines * width / LARGE_STRIPS));
+        let up_to = |pixels| room.clamp(LEAST_PIXELS, if rows > MANY_ROWS { MANY_ROWS_PIXELS } else { pixels });
+        let most = up_to(if first.count() == 1 { APART_PIXELS } else { STRIP_PIXELS });
         let three = first.kernel[2] == 3 && first.padding[2] == 1 && last == first;
         // A line's tiles have to fill a part of a vector, or folding costs more than it saves; less where there is much to save.
         let long = room.clamp(LEAST_PIXELS, FOLDED_PIXELS);
@@ -129,7 +136,7 @@ impl Plan {
         } else if lines * width > most {
             Cut::Sample(lines.div_ceil(most / width))
         } else {
-            Cut::Batch(batch.div_ceil(most / (lines * width)))
+            Cut::Batch(batch.div_ceil(up_to(APART_PIXELS) / (lines * width)))
         };
         let longest = cut.longest(batch, extents);
         let odd = |elements: usize| row_len(elements, lanes);

@@ -7,39 +7,28 @@ use crate::conv::outer::{Outer, Run, Turn};
 use crate::conv::plan::{split, splits};
 use crate::conv::scratch::{Shared, with_buffer};
 use crate::pool;
-use crate::simd::cache::first_level;
 use crate::simd::{Element, MAX_LANES};
 use std::ops::Range;
 
-/// Bytes of a row that a tile of the product covers: with a typical number of rows, what a tile reads stays in the first-level cache.
+/// Bytes of a row that a tile of an outer product covers: with a typical number of pixels, what a tile reads stays in the first-level cache.
 const TILE_BYTES: usize = 192;
-
-/// Bytes of a first-level cache that has room for such a tile.
-const ROOM: usize = 48 << 10;
-
-/// Bytes of an array that stays in the first-level cache beside what is made of it.
-const FEW_BYTES: usize = 4 << 10;
 
 /// How products are cut.
 pub(crate) struct Tables {
-    /// Vectors of a tile.
+    /// Vectors of a tile of an outer product.
     tile: usize,
-    /// Whether a block of rows passes over whole rows of the other matrix before the next one does.
-    long: bool,
     /// Whether to fetch what follows into the cache meanwhile.
     streaming: bool,
 }
 
 impl Tables {
     pub(crate) fn new(lanes: usize, bytes: usize) -> Self {
-        // Without room for a tile beside what it is multiplied by, the block of rows had better stay than the tile.
-        let long = first_level().is_some_and(|bytes| bytes < ROOM);
-        Self { tile: (TILE_BYTES / (lanes * bytes)).max(1), long, streaming: false }
+        Self { tile: (TILE_BYTES / (lanes * bytes)).max(1), streaming: false }
     }
 
     /// For matrices that come from memory.
     pub(crate) fn streaming(lanes: usize, bytes: usize) -> Self {
-        Self { long: true, streaming: true, ..Self::new(lanes, bytes) }
+        Self { streaming: true, ..Self::new(lanes, bytes) }
     }
 }
 
@@ -309,37 +298,26 @@ impl<T: Element> Packed<'_, T> {
         finish: Finish<T>,
     ) {
         let blocks = self.rows.div_ceil(kernels.product.len());
-        let lanes = kernels.lanes;
-        // A tile of `b` stays in the cache while all of A passes; few rows, and few columns, are better served by long tiles.
-        let few = tables.long || self.rows <= kernels.product.len() || self.columns * vectors * lanes * size_of::<T>() <= FEW_BYTES;
-        let tile = if few { vectors } else { tables.tile };
-        let tiles = vectors.div_ceil(tile.max(1));
-        // Of almost equal size, in whole steps of the kernel if a tile has several: a single vector would wait for its own sums.
-        let best = kernels.product[self.rows.div_ceil(blocks.max(1)).max(1) - 1].1;
-        let step = if best < tile { best } else { 1 };
-        for columns in splits(vectors.div_ceil(step), tiles) {
-            let v = columns.start * step;
-            let columns = v..(columns.end * step).min(vectors);
-            for range in splits(self.rows, blocks) {
-                // SAFETY: the caller's promise; the block lies within A.
-                unsafe {
-                    let initial = if let Start::Values(values) = start { values.add(range.start) } else { std::ptr::null() };
-                    let ahead = if few { best } else { columns.len() };
-                    let product = Product {
-                        initial,
-                        ahead: if tables.streaming && range.start == 0 { ahead * lanes } else { 0 },
-                        a: self.data.as_ptr().add(range.start * self.columns),
-                        columns: self.columns,
-                        b: b.add(v * lanes),
-                        b_rows,
-                        vectors: columns.len(),
-                        to: to.add(range.start * to_row + v * lanes),
-                        to_row,
-                        accumulate: matches!(start, Start::Output),
-                        finish: finish.from(range.start, v * lanes),
-                    };
-                    (kernels.product[range.len() - 1].0)(&product);
-                }
+        // A block of rows stays in the first-level cache while all of `b` passes by, out of the second level if it has to.
+        for range in splits(self.rows, blocks) {
+            let (kernel, step) = kernels.product[range.len() - 1];
+            // SAFETY: the caller's promise; the block lies within A.
+            unsafe {
+                let initial = if let Start::Values(values) = start { values.add(range.start) } else { std::ptr::null() };
+                let product = Product {
+                    initial,
+                    ahead: if tables.streaming && range.start == 0 { step * kernels.lanes } else { 0 },
+                    a: self.data.as_ptr().add(range.start * self.columns),
+                    columns: self.columns,
+                    b,
+                    b_rows,
+                    vectors,
+                    to: to.add(range.start * to_row),
+                    to_row,
+                    accumulate: matches!(start, Start::Output),
+                    finish: finish.from(range.start),
+                };
+                kernel(&product);
             }
         }
     }

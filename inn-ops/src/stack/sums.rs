@@ -85,18 +85,22 @@ impl<'a, T: CpuElement> Sums<'a, T> {
         });
     }
 
-    /// Adds the vectors at `start`, one a number, the lanes of each by halves.
+    /// Adds the vectors at `start`, one a number, the lanes of each by halves: lane by lane, for as many numbers as there are lanes at once.
     fn add_vector(&self, start: usize, to: &mut [T]) {
         let lanes = self.kernels.lanes;
-        for (to, vector) in to.iter_mut().zip(self.sum[start..].chunks_exact(lanes)) {
-            let mut sums = [T::default(); MAX_LANES];
-            sums[..lanes].copy_from_slice(vector);
-            let mut half = lanes / 2;
-            while half > 0 {
-                (0..half).for_each(|i| sums[i] += sums[i + half]);
-                half /= 2;
+        let all = &self.sum[start..start + to.len() * lanes];
+        let mut turned = [T::default(); MAX_LANES * MAX_LANES];
+        for (to, vectors) in to.chunks_mut(lanes).zip(all.chunks(lanes * lanes)) {
+            let turn = Turn::new((vectors.as_ptr(), lanes), to.len(), lanes, (turned.as_mut_ptr(), lanes));
+            // SAFETY: as many vectors as there are numbers, and room for `lanes` rows of as many.
+            unsafe { (self.kernels.turn)(&Turn { pad: true, ..turn }) };
+            let mut half = lanes / 2 * lanes;
+            while half >= lanes {
+                let (sums, others) = turned.split_at_mut(half);
+                sums.iter_mut().zip(others).for_each(|(sum, other)| *sum += *other);
+                half = half / lanes / 2 * lanes;
             }
-            *to += sums[0];
+            to.iter_mut().zip(turned).for_each(|(to, sum)| *to += sum);
         }
     }
 
