@@ -133,6 +133,18 @@ fn reached(walk: &Walk) -> impl Iterator<Item = (usize, impl Iterator<Item = Opt
     })
 }
 
+/// Fetches the pixels of a vector of tiles into the cache: those of the next channel, which lie too far from the present ones for the hardware to
+/// expect them.
+///
+/// # Safety
+/// The CPU must support `L`.
+#[inline(always)]
+unsafe fn ahead<L: Lanes, S: Scheme>(from: *const L::Elem) {
+    for k in 0..S::TILE {
+        L::prefetch(from.wrapping_add(k * L::N));
+    }
+}
+
 /// Fills rows `((c, tap z), e)` of V with the lines of a strip and those above and below; a tap y is a shift by whole lines.
 ///
 /// # Safety
@@ -169,6 +181,7 @@ pub(crate) unsafe fn gather<L: Lanes, S: Scheme>(p: &Lines<'_, L::Elem>) {
                     for j in 0..vectors {
                         let masks = &walk.masks[3 * S::TILE * j..][..3 * S::TILE];
                         let from = from.wrapping_add(S::TILE * j * L::N);
+                        ahead::<L, S>(from.wrapping_add(p.image.channel_stride));
                         fold_vector::<L, S>(from, masks, to.add(j * L::N), p.pitch);
                     }
                 }
@@ -187,9 +200,9 @@ pub(crate) unsafe fn scatter<L: Lanes, S: Scheme>(p: &Lines<'_, L::Elem>) {
     let (walk, width) = (p.walk, p.walk.count);
     let tiles = width / S::TILE;
     let planes = walk.taps.kernel[0];
-    for (tz, places) in reached(walk) {
-        for (i, (sample, offset)) in places.enumerate().filter_map(|(i, place)| Some((i, place?))) {
-            for c in 0..p.image.channels {
+    for c in 0..p.image.channels {
+        for (tz, places) in reached(walk) {
+            for (i, (sample, offset)) in places.enumerate().filter_map(|(i, place)| Some((i, place?))) {
                 // SAFETY: lanes outside of a line are masked out, and their addresses only computed.
                 unsafe {
                     let first = (walk.sample + sample) * p.image.batch_stride + c * p.image.channel_stride;
@@ -207,6 +220,7 @@ pub(crate) unsafe fn scatter<L: Lanes, S: Scheme>(p: &Lines<'_, L::Elem>) {
                         beyond(S::PARTS - 1, tiles - 1, to.wrapping_add(width));
                     }
                     for j in (0..tiles).step_by(L::N) {
+                        ahead::<L, S>(to.wrapping_add(S::TILE * j + p.image.channel_stride));
                         let (here, after, before) = (mask::<L>(j, 0, tiles), mask::<L>(j, 0, tiles - 1), mask::<L>(j, 1, tiles));
                         let from = rows.add(j);
                         let mut sums = [None; MOST_TILE];
