@@ -41,6 +41,49 @@ unsafe fn zip_f64(a: __m256d, b: __m256d) -> (__m256d, __m256d) {
     }
 }
 
+/// A half of zeros beside one of `v`, to shift a lane in from: before the low half, and after the high one.
+#[inline(always)]
+unsafe fn beside(v: __m256i) -> (__m256i, __m256i) {
+    // SAFETY: see above.
+    unsafe { (_mm256_permute2x128_si256::<0x08>(v, v), _mm256_permute2x128_si256::<0x81>(v, v)) }
+}
+
+#[inline(always)]
+unsafe fn up_f32(v: __m256) -> __m256 {
+    // SAFETY: see above.
+    unsafe {
+        let v = _mm256_castps_si256(v);
+        _mm256_castsi256_ps(_mm256_alignr_epi8::<12>(v, beside(v).0))
+    }
+}
+
+#[inline(always)]
+unsafe fn down_f32(v: __m256) -> __m256 {
+    // SAFETY: see above.
+    unsafe {
+        let v = _mm256_castps_si256(v);
+        _mm256_castsi256_ps(_mm256_alignr_epi8::<4>(beside(v).1, v))
+    }
+}
+
+#[inline(always)]
+unsafe fn up_f64(v: __m256d) -> __m256d {
+    // SAFETY: see above.
+    unsafe {
+        let v = _mm256_castpd_si256(v);
+        _mm256_castsi256_pd(_mm256_alignr_epi8::<8>(v, beside(v).0))
+    }
+}
+
+#[inline(always)]
+unsafe fn down_f64(v: __m256d) -> __m256d {
+    // SAFETY: see above.
+    unsafe {
+        let v = _mm256_castpd_si256(v);
+        _mm256_castsi256_pd(_mm256_alignr_epi8::<8>(beside(v).1, v))
+    }
+}
+
 /// For each mask of eight lanes, the numbers of those that are set, from the lowest byte on.
 static PACKED: [u64; 256] = {
     let mut table = [0; 256];
@@ -169,7 +212,7 @@ unsafe fn gather_f32(from: *const f32, mask: u32, step: usize) -> F32x8 {
 
 macro_rules! lanes {
     ($(#[$doc:meta])* $name:ident, $elem:ty, $reg:ty, $n:literal,
-     $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $mul:ident, $compare:ident, $blend:ident, $zip:ident,
+     $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $mul:ident, $compare:ident, $blend:ident, $zip:ident, $up:ident, $down:ident,
      $mask:ident, $maskload:ident, $pack:ident, $store_first:ident, $gather:path) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
@@ -259,6 +302,18 @@ macro_rules! lanes {
             }
 
             #[inline(always)]
+            unsafe fn up(self) -> Self {
+                // SAFETY: see above.
+                Self(unsafe { $up(self.0) })
+            }
+
+            #[inline(always)]
+            unsafe fn down(self) -> Self {
+                // SAFETY: see above.
+                Self(unsafe { $down(self.0) })
+            }
+
+            #[inline(always)]
             unsafe fn zip(self, other: Self) -> (Self, Self) {
                 // SAFETY: see above.
                 let (low, high) = unsafe { $zip(self.0, other.0) };
@@ -284,12 +339,12 @@ lanes!(
     /// Eight `f32`.
     F32x8, f32, __m256, 8,
     _mm256_setzero_ps, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps,
-    _mm256_add_ps, _mm256_mul_ps, _mm256_cmp_ps, _mm256_blendv_ps, zip_f32, mask_f32, _mm256_maskload_ps, pack_f32, store_f32, gather_f32
+    _mm256_add_ps, _mm256_mul_ps, _mm256_cmp_ps, _mm256_blendv_ps, zip_f32, up_f32, down_f32, mask_f32, _mm256_maskload_ps, pack_f32, store_f32, gather_f32
 );
 
 lanes!(
     /// Four `f64`.
     F64x4, f64, __m256d, 4,
     _mm256_setzero_pd, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_fmadd_pd,
-    _mm256_add_pd, _mm256_mul_pd, _mm256_cmp_pd, _mm256_blendv_pd, zip_f64, mask_f64, _mm256_maskload_pd, pack_f64, store_f64, super::gather
+    _mm256_add_pd, _mm256_mul_pd, _mm256_cmp_pd, _mm256_blendv_pd, zip_f64, up_f64, down_f64, mask_f64, _mm256_maskload_pd, pack_f64, store_f64, super::gather
 );

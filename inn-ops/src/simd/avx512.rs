@@ -49,6 +49,30 @@ unsafe fn unzip_f64(a: __m512d, b: __m512d) -> (__m512d, __m512d) {
     }
 }
 
+#[inline(always)]
+unsafe fn up_f32(v: __m512) -> __m512 {
+    // SAFETY: see above.
+    unsafe { _mm512_castsi512_ps(_mm512_alignr_epi32::<15>(_mm512_castps_si512(v), _mm512_setzero_si512())) }
+}
+
+#[inline(always)]
+unsafe fn down_f32(v: __m512) -> __m512 {
+    // SAFETY: see above.
+    unsafe { _mm512_castsi512_ps(_mm512_alignr_epi32::<1>(_mm512_setzero_si512(), _mm512_castps_si512(v))) }
+}
+
+#[inline(always)]
+unsafe fn up_f64(v: __m512d) -> __m512d {
+    // SAFETY: see above.
+    unsafe { _mm512_castsi512_pd(_mm512_alignr_epi64::<7>(_mm512_castpd_si512(v), _mm512_setzero_si512())) }
+}
+
+#[inline(always)]
+unsafe fn down_f64(v: __m512d) -> __m512d {
+    // SAFETY: see above.
+    unsafe { _mm512_castsi512_pd(_mm512_alignr_epi64::<1>(_mm512_setzero_si512(), _mm512_castpd_si512(v))) }
+}
+
 /// A square of 16 by 16, turned: quarters of rows come together as they are read, so that half of the shuffles are left.
 #[inline(always)]
 unsafe fn columns_f32(from: *const f32, row: usize, apply: impl Fn(F32x16) -> F32x16) -> [F32x16; MAX_LANES] {
@@ -101,7 +125,7 @@ unsafe fn columns_f64(from: *const f64, row: usize, apply: impl Fn(F64x8) -> F64
 
 macro_rules! lanes {
     ($(#[$doc:meta])* $name:ident, $elem:ty, $reg:ty, $n:literal, $mask:ty,
-     $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $mul:ident, $zip:ident, $unzip:ident, $gather:ident,
+     $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $mul:ident, $zip:ident, $unzip:ident, $up:ident, $down:ident, $gather:ident,
      $maskload:ident, $compress:ident, $maskstore:ident, $compare:ident, $blend:ident, $columns:ident, $deal:ident, $threes:ident, $scatter:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
@@ -173,6 +197,18 @@ macro_rules! lanes {
                 // SAFETY: see above.
                 let (low, high) = unsafe { $zip(self.0, other.0) };
                 (Self(low), Self(high))
+            }
+
+            #[inline(always)]
+            unsafe fn up(self) -> Self {
+                // SAFETY: see above.
+                Self(unsafe { $up(self.0) })
+            }
+
+            #[inline(always)]
+            unsafe fn down(self) -> Self {
+                // SAFETY: see above.
+                Self(unsafe { $down(self.0) })
             }
 
             #[inline(always)]
@@ -248,7 +284,7 @@ lanes!(
     /// Sixteen `f32`.
     F32x16, f32, __m512, 16, __mmask16,
     _mm512_setzero_ps, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps,
-    _mm512_add_ps, _mm512_mul_ps, zip_f32, unzip_f32, gather_f32,
+    _mm512_add_ps, _mm512_mul_ps, zip_f32, unzip_f32, up_f32, down_f32, gather_f32,
     _mm512_maskz_loadu_ps, _mm512_maskz_compress_ps, _mm512_mask_storeu_ps,
     _mm512_cmp_ps_mask, _mm512_mask_blend_ps, columns_f32, deal_f32, threes_f32, scatter_f32
 );
@@ -257,7 +293,7 @@ lanes!(
     /// Eight `f64`.
     F64x8, f64, __m512d, 8, __mmask8,
     _mm512_setzero_pd, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_fmadd_pd,
-    _mm512_add_pd, _mm512_mul_pd, zip_f64, unzip_f64, gather_f64,
+    _mm512_add_pd, _mm512_mul_pd, zip_f64, unzip_f64, up_f64, down_f64, gather_f64,
     _mm512_maskz_loadu_pd, _mm512_maskz_compress_pd, _mm512_mask_storeu_pd,
     _mm512_cmp_pd_mask, _mm512_mask_blend_pd, columns_f64, deal_f64, threes_f64, scatter_f64
 );

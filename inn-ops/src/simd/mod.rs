@@ -177,6 +177,29 @@ pub(crate) trait Lanes: Copy {
         (a, b)
     }
 
+    /// Lane `i` gets what lane `i - 1` has, the first one 0.
+    #[inline(always)]
+    unsafe fn up(self) -> Self {
+        let mut lanes = [Self::Elem::ZERO; MAX_LANES + 1];
+        // SAFETY: as for this function; the array has an element more than lanes.
+        unsafe {
+            self.store(lanes[1..].as_mut_ptr());
+            Self::load(lanes.as_ptr())
+        }
+    }
+
+    /// Lane `i` gets what lane `i + 1` has, the last one 0.
+    #[inline(always)]
+    unsafe fn down(self) -> Self {
+        let mut lanes = [Self::Elem::ZERO; MAX_LANES + 1];
+        // SAFETY: as above.
+        unsafe {
+            self.store(lanes.as_mut_ptr());
+            lanes[Self::N] = Self::Elem::ZERO;
+            Self::load(lanes[1..].as_ptr())
+        }
+    }
+
     /// Asks for memory that will be read soon; any address is allowed.
     #[inline(always)]
     fn prefetch(_from: *const Self::Elem) {}

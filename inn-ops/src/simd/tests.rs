@@ -59,6 +59,21 @@ fn dealt<L: Lanes, const S: usize>() {
     assert_eq!(together, source, "{S} phases");
 }
 
+/// Lanes moved by one.
+fn moved<L: Lanes>() {
+    let source: Vec<_> = (0..L::N).map(|i| L::Elem::of(1.0 + i as f64)).collect();
+    let [mut up, mut down] = [[L::Elem::ZERO; MAX_LANES]; 2];
+    // SAFETY: the level is available, and the arrays have all lanes.
+    unsafe {
+        L::load(source.as_ptr()).up().store(up.as_mut_ptr());
+        L::load(source.as_ptr()).down().store(down.as_mut_ptr());
+    }
+    for i in 0..L::N {
+        assert_eq!(up[i], if i == 0 { L::Elem::ZERO } else { source[i - 1] });
+        assert_eq!(down[i], source.get(i + 1).copied().unwrap_or(L::Elem::ZERO));
+    }
+}
+
 /// Columns of a square, and the slopes of a function on the way.
 fn columns<L: Lanes>() {
     let (row, size) = (L::N + 3, L::N);
@@ -88,6 +103,7 @@ fn vectors_of_every_level_do_what_lanes_do() {
     macro_rules! check {
         ($($vector:ty),*) => { $(
             strided::<$vector>();
+            moved::<$vector>();
             dealt::<$vector, 2>();
             dealt::<$vector, 3>();
             dealt::<$vector, 4>();

@@ -21,8 +21,7 @@ pub(crate) struct Walk {
     /// For each tap (z, y) and line: the sample from the first on, and the element of its channel where tap x = 0 of the line's first pixel lies, which may be
     /// outside of the line; none where the whole line is outside of the image.
     pub(super) places: Vec<Option<(usize, isize)>>,
-    /// For each tap x and vector, the lanes that lie in the image. Of folded strips, for each vector of tiles: the lanes of its vectors of pixels
-    /// at the shifts -1, 0 and that of a tile.
+    /// For each tap x and vector, the lanes that lie in the image. Of folded strips, those of [`masks`](fold::masks).
     pub(super) masks: Vec<u32>,
     /// Of folded strips, whether lines go on before and after them.
     pub(super) before: bool,

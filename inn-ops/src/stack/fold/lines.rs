@@ -80,8 +80,8 @@ pub(super) unsafe fn collect<L: Lanes, S: Scheme>(v: [L; MOST_TILE]) -> [L; MOST
     }
 }
 
-/// V_e = Σ_j B_ej d_j of a vector of tiles whose second d starts at `from`, into rows `pitch` apart; the masks are those of the first d, of those
-/// that follow it, and of the last.
+/// V_e = Σ_j B_ej d_j of a vector of tiles whose second d starts at `from`, into rows `pitch` apart, for [`masks`](super::masks). The first and the last d of a
+/// tile are pixels of the tiles beside it.
 ///
 /// # Safety
 /// The CPU must support `L`; the lanes of the masks must be readable, and the rows writable.
@@ -90,14 +90,17 @@ pub(super) unsafe fn fold_vector<L: Lanes, S: Scheme>(from: *const L::Elem, mask
     // SAFETY: the caller's promise.
     unsafe {
         let mut d = [L::zero(); MOST_PARTS];
-        d[0] = deal::<L, S>(from.wrapping_sub(1), &masks[..S::TILE])[0];
-        let own = deal::<L, S>(from, &masks[S::TILE..2 * S::TILE]);
+        let own = deal::<L, S>(from, &masks[1..=S::TILE]);
+        let (first, last) = (masks[0], masks[S::PARTS - 1]);
+        let lane = last.trailing_zeros() as usize % MAX_LANES;
         // Register by register, not through memory.
         #[allow(clippy::manual_memcpy)]
         for k in 0..S::TILE {
             d[k + 1] = own[k];
         }
-        d[S::PARTS - 1] = deal::<L, S>(from.wrapping_add(S::TILE), &masks[2 * S::TILE..])[0];
+        d[0] = own[S::TILE - 1].up().add(L::load_masked(from.wrapping_sub(1), first));
+        let after = from.wrapping_add(S::TILE * (lane + 1)).wrapping_sub(lane);
+        d[S::PARTS - 1] = own[0].down().add(L::load_masked(after, last));
         store_folded::<L, S>(&d, to, pitch);
     }
 }
@@ -139,7 +142,7 @@ fn reached(walk: &Walk) -> impl Iterator<Item = (usize, impl Iterator<Item = Opt
 /// # Safety
 /// The CPU must support `L`.
 #[inline(always)]
-unsafe fn ahead<L: Lanes, S: Scheme>(from: *const L::Elem) {
+pub(super) unsafe fn ahead<L: Lanes, S: Scheme>(from: *const L::Elem) {
     for k in 0..S::TILE {
         L::prefetch(from.wrapping_add(k * L::N));
     }
@@ -179,7 +182,7 @@ pub(crate) unsafe fn gather<L: Lanes, S: Scheme>(p: &Lines<'_, L::Elem>) {
                     };
                     let from = from.wrapping_add(sample * p.image.batch_stride).wrapping_offset(offset);
                     for j in 0..vectors {
-                        let masks = &walk.masks[3 * S::TILE * j..][..3 * S::TILE];
+                        let masks = &walk.masks[S::PARTS * j..][..S::PARTS];
                         let from = from.wrapping_add(S::TILE * j * L::N);
                         ahead::<L, S>(from.wrapping_add(p.image.channel_stride));
                         fold_vector::<L, S>(from, masks, to.add(j * L::N), p.pitch);

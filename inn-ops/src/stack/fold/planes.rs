@@ -2,19 +2,21 @@
 //! zeros that go nowhere.
 
 use super::super::walk::mask as lanes_of;
-use super::lines::{add, collect, deal as deal_vector, fold_vector, mask};
+use super::lines::{add, ahead, collect, deal as deal_vector, fold_vector, mask};
 use super::short::{self, is_short};
 use super::{MOST_TILE, Scheme};
 use crate::simd::Lanes;
 
-/// For each vector of the `tiles` of a line that starts `first` pixels after a padding does, the lanes of the vectors of pixels that lie in the `width`
-/// pixels of what is folded: of the first d of each tile, of those that follow it, and of the last one.
+/// For each vector of the `tiles` of a line that starts `first` pixels after a padding does, masks of the lanes that lie in the `width` pixels of what is
+/// folded: of the first d of the first tile, the vectors of pixels that follow it, and the last d of the last tile, with the lane of that tile.
 pub(crate) fn masks(lanes: usize, tile: usize, tiles: usize, width: usize, (padding, first): (usize, usize), to: &mut Vec<u32>) {
+    let inside = |shift: usize| padding.saturating_sub(shift)..(width + padding).saturating_sub(shift).min(tile * tiles);
+    let own = inside(first + 1);
     for j in 0..tiles.div_ceil(lanes) {
-        for shift in [first, first + 1, first + tile + 1] {
-            let (low, high) = (padding.saturating_sub(shift), (width + padding).saturating_sub(shift).min(tile * tiles));
-            to.extend((0..tile).map(|v| lanes_of(lanes, tile * j + v, low, high)));
-        }
+        let last = lanes.min(tiles - j * lanes) - 1;
+        to.push(u32::from(inside(first).contains(&(tile * j * lanes))));
+        to.extend((0..tile).map(|v| lanes_of(lanes, tile * j + v, own.start, own.end)));
+        to.push(u32::from(inside(first + tile + 1).contains(&(tile * (j * lanes + last)))) << last);
     }
 }
 
@@ -74,8 +76,9 @@ pub(crate) unsafe fn fold<L: Lanes, S: Scheme>(p: &Fold<'_, L::Elem>) {
                             }
                             continue;
                         };
-                        let masks = &masks[3 * S::TILE * j..][..3 * S::TILE];
+                        let masks = &masks[S::PARTS * j..][..S::PARTS];
                         let from = from.wrapping_add(line + S::TILE * j * L::N + 1).wrapping_sub(p.padding);
+                        ahead::<L, S>(from.wrapping_add(p.channel));
                         fold_vector::<L, S>(from, masks, to, p.pitch);
                     }
                 }
@@ -216,7 +219,9 @@ pub(crate) unsafe fn deal<L: Lanes, S: Scheme>(p: &Deal<L::Elem>) {
                     for k in 0..S::TILE {
                         masks[k] = mask::<L>((S::TILE * j + k) * L::N, 0, p.width);
                     }
-                    let pixels = deal_vector::<L, S>(from.wrapping_add(S::TILE * j * L::N), &masks);
+                    let from = from.wrapping_add(S::TILE * j * L::N);
+                    ahead::<L, S>(from.wrapping_add(p.channel));
+                    let pixels = deal_vector::<L, S>(from, &masks);
                     let at = p.first + i * p.tiles + j * L::N;
                     let room = p.columns - at;
                     for k in 0..S::TILE {

@@ -29,16 +29,19 @@ pub(crate) fn masks(lanes: usize, tile: usize, tiles: usize, width: usize, (padd
     }
 }
 
-/// Puts a line on the stage, or zeros.
+/// Puts a line on the stage, or zeros, and fetches that of the next channel into the cache, as many elements `ahead`.
 ///
 /// # Safety
 /// The CPU must support `L`; the lanes of the masks must be readable, and all vectors writable.
 #[inline(always)]
-unsafe fn put<L: Lanes>(from: Option<*const L::Elem>, masks: &[u32], to: *mut L::Elem) {
+unsafe fn put<L: Lanes>(from: Option<*const L::Elem>, masks: &[u32], to: *mut L::Elem, ahead: usize) {
     for (v, &mask) in masks.iter().enumerate() {
         // SAFETY: the caller's promise; addresses of lanes that are masked out are only computed.
         unsafe {
-            let line = from.map_or(L::zero(), |from| L::load_masked(from.wrapping_add(v * L::N), mask));
+            let line = from.map_or(L::zero(), |from| {
+                L::prefetch(from.wrapping_add(v * L::N + ahead));
+                L::load_masked(from.wrapping_add(v * L::N), mask)
+            });
             line.store(to.add(v * L::N));
         }
     }
@@ -95,8 +98,8 @@ pub(super) unsafe fn fold<L: Lanes, S: Scheme>(
         unsafe {
             for (i, place) in lines.iter().enumerate() {
                 let from = place.map(|place| from.wrapping_add(place).wrapping_sub(p.padding));
-                put::<L>(from, first_masks, first.add(i * line));
-                put::<L>(from.map(|from| from.wrapping_add(2)), last_masks, last.add(i * line));
+                put::<L>(from, first_masks, first.add(i * line), p.channel);
+                put::<L>(from.map(|from| from.wrapping_add(2)), last_masks, last.add(i * line), p.channel);
             }
             clear::<L, S>(first.add(lines.len() * line));
             clear::<L, S>(last.add(lines.len() * line));
@@ -166,7 +169,7 @@ pub(super) unsafe fn deal<L: Lanes, S: Scheme>(p: &Deal<L::Elem>, from: *const L
         // SAFETY: as in `fold`; nothing is written past the last column.
         unsafe {
             for i in 0..lines {
-                put::<L>(Some(from.wrapping_add((first + i) * p.line)), masks, stage.add(i * line));
+                put::<L>(Some(from.wrapping_add((first + i) * p.line)), masks, stage.add(i * line), p.channel);
             }
             clear::<L, S>(stage.add(lines * line));
             for j in (0..lines * p.tiles).step_by(L::N) {
