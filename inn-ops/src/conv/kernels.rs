@@ -53,7 +53,7 @@ pub(crate) struct Folded<T> {
     pub(crate) turn: unsafe fn(&fold::Turn<T>),
     /// For convolutions that stand alone: lines of images into folded rows, folded rows into lines, and lines by the places of their pixels in tiles.
     pub(crate) fold: unsafe fn(&fold::FoldPlanes<'_, T>),
-    pub(crate) unfold: unsafe fn(&fold::Unfold<T>),
+    pub(crate) unfold: unsafe fn(&fold::UnfoldPlanes<T>),
     pub(crate) deal: unsafe fn(&fold::Deal<T>),
     /// Their weights.
     pub(crate) weights: unsafe fn(&fold::Weights<T>),
@@ -162,7 +162,7 @@ macro_rules! table {
             }
 
             $(#[$enable])?
-            unsafe fn unfold_planes<S: Scheme>(p: &fold::Unfold<$elem>) {
+            unsafe fn unfold_planes<S: Scheme>(p: &fold::UnfoldPlanes<$elem>) {
                 // SAFETY: see above.
                 unsafe { fold::unfold::<L, S>(p) }
             }

@@ -118,7 +118,7 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
     /// The hidden arrays of a strip.
     pub(super) fn hidden_rows(&self, walk: &Walk) -> Rows {
         let tile = self.plan.tile();
-        let vectors = tile * (walk.pixels() / tile).div_ceil(self.plan.lanes);
+        let vectors = tile * walk.all_tiles().div_ceil(self.plan.lanes);
         Rows { rows: self.plan.hidden, len: vectors * self.plan.lanes, pitch: self.plan.pitch }
     }
 
@@ -131,7 +131,7 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
     pub(super) fn edge(&self, walk: &Walk, e: usize) -> (usize, Spread) {
         let row = self.edge_row();
         let rows = if self.plan.folding.is_some() {
-            Spread { row: walk.count / self.plan.tile(), group: self.plan.shifts(), apart: self.plan.arrays() * row }
+            Spread { row: walk.tiles, group: self.plan.shifts(), apart: self.plan.arrays() * row }
         } else {
             Spread::even(row)
         };

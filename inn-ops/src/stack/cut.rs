@@ -5,7 +5,7 @@
 //! number, and those of one phase may run side by side, since the one between keeps them apart.
 
 use super::plan::Plan;
-use crate::conv::plan::split;
+use crate::conv::plan::{split, splits};
 use std::ops::Range;
 
 /// Lines of a strip, counted through all samples, and the pixels of each.
@@ -18,7 +18,7 @@ pub(super) struct Strip {
 /// What a strip is.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Cut {
-    /// One of as many parts of a line, each of whole tiles of so many pixels.
+    /// One of as many parts of a line, each of whole tiles of so many pixels, of which the line's end may cut one off.
     Line(usize, usize),
     /// One of as many groups of lines of a plane.
     Plane(usize),
@@ -28,8 +28,32 @@ pub(super) enum Cut {
     Batch(usize),
 }
 
+/// Parts of `count` units, `each` unit some tiles, that together take the fewest vectors of tiles: about as many parts as have `most` units at most.
+fn parts(count: usize, most: usize, each: usize, lanes: usize) -> (usize, usize) {
+    let wanted = count.div_ceil(most);
+    let vectors = |parts: usize| -> usize { splits(count, parts).map(|part| (part.len() * each).div_ceil(lanes)).sum() };
+    // Two are as well one: neighbours do not run at one time.
+    let fewest = if wanted == 2 { 1 } else { wanted - wanted / 4 };
+    let near = fewest..=(wanted + wanted.div_ceil(4)).min(count);
+    let all = near.map(|parts| (vectors(parts), parts));
+    let (vectors, parts) = all.min_by_key(|&(vectors, parts)| (vectors, parts.abs_diff(wanted))).unwrap_or((vectors(wanted), wanted));
+    (parts, vectors)
+}
+
 impl Cut {
-    /// Pixels of the longest strip.
+    /// Strips of about `most` pixels, folded by tiles of `tile`, and the vectors of tiles of all strips of a sample.
+    pub(super) fn folded([depth, height, width]: [usize; 3], tile: usize, most: usize, lanes: usize) -> (Self, usize) {
+        let tiles = width.div_ceil(tile);
+        if tiles * tile > most {
+            let (parts, vectors) = parts(tiles, most / tile, 1, lanes);
+            (Self::Line(parts, tile), depth * height * vectors)
+        } else {
+            let (parts, vectors) = parts(height, most / (tiles * tile), tiles, lanes);
+            (Self::Plane(parts), depth * vectors)
+        }
+    }
+
+    /// Pixels of the longest strip, if a line is whole tiles.
     pub(super) fn longest(self, batch: usize, [depth, height, width]: [usize; 3]) -> usize {
         match self {
             Self::Line(parts, tile) => (width / tile).div_ceil(parts) * tile,
@@ -42,7 +66,7 @@ impl Cut {
     /// Pixels of the shortest strip.
     pub(super) fn shortest(self, [depth, height, width]: [usize; 3]) -> usize {
         match self {
-            Self::Line(parts, tile) => width / tile / parts * tile,
+            Self::Line(parts, tile) => width.div_ceil(tile) / parts * tile + width - width.next_multiple_of(tile),
             Self::Plane(parts) => height / parts * width,
             Self::Sample(parts) => depth * height / parts * width,
             Self::Batch(_) => depth * height * width,
@@ -71,8 +95,8 @@ impl Plan {
         let width = self.extents[2];
         match self.cut {
             Cut::Line(parts, tile) => {
-                let (line, tiles) = (index / parts, split(width / tile, parts, index % parts));
-                Strip { lines: line..line + 1, x: tiles.start * tile..tiles.end * tile }
+                let (line, tiles) = (index / parts, split(width.div_ceil(tile), parts, index % parts));
+                Strip { lines: line..line + 1, x: tiles.start * tile..(tiles.end * tile).min(width) }
             }
             Cut::Plane(parts) => {
                 let height = self.extents[1];
@@ -186,7 +210,7 @@ mod tests {
     /// Every pixel is in one strip, every strip in one task, and tasks of one phase do not meet.
     #[test]
     fn pieces_cover_the_batch_and_keep_apart() {
-        let extents: [&[usize]; 16] = [
+        let extents: [&[usize]; 19] = [
             &[],
             &[5],
             &[1000],
@@ -203,6 +227,9 @@ mod tests {
             &[64, 66],
             &[10, 40],
             &[5, 20],
+            &[5, 21],
+            &[6, 5, 47],
+            &[3, 601],
         ];
         for spatial in extents {
             for (batch, kernel, hidden) in [(1, 3, 8), (1, 1, 128), (3, 5, 128), (16, 3, 33), (70, 1, 600), (2, 7, 600)] {
@@ -214,8 +241,9 @@ mod tests {
                     for task in 0..p.tasks() {
                         for s in p.task(phase, task) {
                             let strip = p.strip(s);
-                            let pixels = strip.lines.len() * strip.x.len();
-                            assert!((pixels / p.tile()).next_multiple_of(p.lanes) * p.tile() <= p.pitch);
+                            let tiles = strip.lines.len() * strip.x.len().div_ceil(p.tile());
+                            assert!(tiles.next_multiple_of(p.lanes) * p.tile() <= p.pitch && tiles <= p.piece);
+                            assert!(strip.lines.len() * strip.x.len() >= p.shortest());
                             for line in strip.lines.clone() {
                                 for x in strip.x.clone() {
                                     let at = line * p.extents[2] + x;

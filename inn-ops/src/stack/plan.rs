@@ -28,6 +28,8 @@ const APART_PIXELS: usize = 288;
 const FOLDED_PIXELS: usize = 576;
 /// The part of a vector that the tiles of a line fill at least.
 const LEAST_SHARE: usize = 4;
+/// What a pass over hidden arrays takes, in that of tiles that end with their lines, where the last one reaches beyond.
+const BEYOND: f64 = 1.125;
 /// Pixels of a strip at least, where there are as many.
 const LEAST_PIXELS: usize = 48;
 /// Pieces of a call, if it is large enough.
@@ -122,15 +124,23 @@ impl Plan {
         let long = room.clamp(LEAST_PIXELS, FOLDED_PIXELS);
         let fits = |folding: &Folding| {
             let share = if *folding == Folding::Four || rows > MANY_ROWS { LEAST_SHARE } else { LEAST_SHARE / 2 };
-            width.is_multiple_of(folding.tile()) && width / folding.tile() * share >= lanes
+            three && width.div_ceil(folding.tile()) * share >= lanes
         };
-        let folding = [Folding::Four, Folding::Two].into_iter().filter(|_| three).find(fits);
+        // Multiply-adds of a row and a pixel, those at the ends of vectors and lines included.
+        let (outer, inner) = ((shape.x.channels() + shape.outputs) * first.count(), shape.middle * hidden);
+        let folded = [Folding::Four, Folding::Two].into_iter().filter(fits).map(|folding| {
+            let (tile, (cut, vectors)) = (folding.tile(), Cut::folded(extents, folding.tile(), long, lanes));
+            let each = (folding.parts() * outer) as f64 / (3 * tile) as f64 + inner as f64;
+            let beyond = if width.is_multiple_of(tile) { 1.0 } else { BEYOND };
+            (each * (vectors * lanes * tile) as f64 * beyond, folding, cut)
+        });
+        let best = folded.min_by(|a, b| a.0.total_cmp(&b.0)).filter(|best| best.0 < ((outer + inner) * lines * width) as f64);
+        let folding = best.map(|best| best.1);
         // The cut of a sample is part of the order of summation, and so does not depend on how many there are.
         let tile = folding.map_or(1, Folding::tile);
-        let cut = if folding.is_some() && width > long {
-            Cut::Line((width / tile).div_ceil(long / tile), tile)
-        } else if folding.is_some() {
-            Cut::Plane(extents[1].div_ceil(long / width))
+        let tiled = width.next_multiple_of(tile);
+        let cut = if let Some((.., cut)) = best {
+            cut
         } else if width > most {
             Cut::Line(width.div_ceil(most), 1)
         } else if lines * width > most {
@@ -138,11 +148,11 @@ impl Plan {
         } else {
             Cut::Batch(batch.div_ceil(up_to(APART_PIXELS) / (lines * width)))
         };
-        let longest = cut.longest(batch, extents);
+        let longest = cut.longest(batch, [extents[0], extents[1], tiled]);
         let odd = |elements: usize| row_len(elements, lanes);
         // Each pixel of a tile has whole vectors.
         let pitch = odd((longest / tile).next_multiple_of(lanes) * tile);
-        let (piece, edge) = (odd(longest / tile), odd((longest + (first.kernel[1] - 1) * width.min(longest)) / tile));
+        let (piece, edge) = (odd(longest / tile), odd((longest + (first.kernel[1] - 1) * tiled.min(longest)) / tile));
         let mut plan = Self {
             batch,
             extents,

@@ -1,7 +1,7 @@
 //! The steps that passes over strips are made of.
 
 use super::common::Common;
-use super::fold::{self, ActivateFold, Fold, Tiles, UnfoldActivate, UnfoldPull, with_scheme};
+use super::fold::{self, ActivateFold, Fold, Tiles, Unfold, UnfoldActivate, UnfoldPull, with_scheme};
 use super::pointwise::{Activate, Pull, Rows};
 use super::product::{self, Packed, Start};
 use super::walk::Walk;
@@ -22,24 +22,35 @@ impl<T: CpuElement, A: Pointwise> Common<'_, T, A> {
     /// # Safety
     /// The array has a row of whole vectors of tiles for each hidden channel; `row` is their distance.
     unsafe fn clear(&self, walk: &Walk, at: &Rows, (array, row): (*mut T, usize)) {
-        let (tiles, len) = (walk.pixels() / self.plan.tile(), at.len / self.plan.tile());
+        let (tiles, len) = (walk.all_tiles(), at.len / self.plan.tile());
         for r in 0..if tiles < len { at.rows } else { 0 } {
             // SAFETY: the caller's promise.
             unsafe { std::slice::from_raw_parts_mut(array.add(r * row + tiles), len - tiles) }.fill(T::default());
         }
     }
 
-    /// The same for x, in all its parts, if kernels are folded.
+    /// The same for x, in all its parts, if kernels are folded, with the pixels of tiles beyond the ends of lines.
     ///
     /// # Safety
     /// As [`fold`](Self::fold).
     pub(super) unsafe fn clear_hidden(&self, walk: &Walk, at: &Rows, x: *mut T) {
-        if self.plan.folding.is_some() {
-            for k in 0..self.plan.tile() {
-                // SAFETY: the caller's promise.
-                unsafe { self.clear(walk, at, (x.add(k * at.len / self.plan.tile()), self.plan.pitch)) };
+        let (tile, part) = (self.plan.tile(), at.len / self.plan.tile());
+        for k in 0..if self.plan.folding.is_some() { tile } else { 0 } {
+            // SAFETY: the caller's promise.
+            unsafe { self.clear(walk, at, (x.add(k * part), self.plan.pitch)) };
+            let beyond = (walk.tiles - 1) * tile + k >= walk.count;
+            for r in 0..if beyond { at.rows } else { 0 } {
+                for last in (1..=walk.lines).map(|lines| lines * walk.tiles - 1) {
+                    // SAFETY: as above, the last tile of a line.
+                    unsafe { x.add(r * self.plan.pitch + k * part + last).write(T::default()) };
+                }
             }
         }
+    }
+
+    /// Whether tiles reach beyond the ends of lines.
+    fn reaches_beyond(&self, walk: &Walk) -> bool {
+        walk.tiles * self.plan.tile() > walk.count
     }
 
     /// The parts of hidden arrays, and what they are folded into or come from in `m`.
@@ -126,7 +137,14 @@ impl<T: CpuElement, A: Pointwise> Common<'_, T, A> {
     /// # Safety
     /// As above.
     pub(super) unsafe fn activate_fold(&self, walk: &Walk, at: &Rows, y: *const T, (x, m): (*mut T, *mut T)) {
-        if let Some(folding) = self.plan.folding {
+        if self.reaches_beyond(walk) {
+            T::with(self.level, Activate { at: *at, y, x, rho: self.rho });
+            // SAFETY: the caller's promise.
+            unsafe {
+                self.clear_hidden(walk, at, x);
+                self.fold(at, x, m);
+            }
+        } else if let Some(folding) = self.plan.folding {
             let tiles = self.tiles(at, x, m);
             with_scheme!(folding, S => T::with(self.level, ActivateFold(tiles, y, self.rho, PhantomData::<S>)));
             // SAFETY: the caller's promise.
@@ -145,7 +163,12 @@ impl<T: CpuElement, A: Pointwise> Common<'_, T, A> {
     /// As above; there is a vector for each of the sums.
     pub(super) unsafe fn unfold_pull(&self, walk: &Walk, at: &Rows, y: *const T, (g, m): (*mut T, *mut T), sums: *mut T) {
         let (lanes, rho) = (self.plan.lanes, self.rho);
-        if let Some(folding) = self.plan.folding {
+        if let Some(folding) = self.plan.folding.filter(|_| self.reaches_beyond(walk)) {
+            with_scheme!(folding, S => T::with(self.level, Unfold(self.tiles(at, g, m), PhantomData::<S>)));
+            // SAFETY: the caller's promise.
+            unsafe { self.clear_hidden(walk, at, g) };
+            T::with(self.level, Pull { at: *at, y, g, sums, lanes, rho });
+        } else if let Some(folding) = self.plan.folding {
             let tiles = self.tiles(at, g, m);
             for e in 0..folding.parts() {
                 // SAFETY: the caller's promise.
@@ -181,8 +204,7 @@ impl<T: CpuElement, A: Pointwise> Common<'_, T, A> {
     /// # Safety
     /// As above.
     pub(super) unsafe fn turn_activated(&self, walk: &Walk, at: &Rows, y: *const T, x: *mut T, to: *mut T) {
-        let tile = self.plan.tile();
-        let clear = self.plan.folding.is_none() || walk.pixels() / tile == at.len / tile;
+        let clear = self.plan.folding.is_none() || walk.pixels() == at.len;
         // SAFETY: the caller's promise.
         unsafe {
             if self.slopes.is_some() && clear {
@@ -250,7 +272,7 @@ impl<T: CpuElement, A: Pointwise> Common<'_, T, A> {
         edge: *mut T,
         bias: Option<*const T>,
     ) {
-        let (vectors, row, known) = (self.edge_vectors(at), self.edge_row(), walk.pixels() / self.plan.tile());
+        let (vectors, row, known) = (self.edge_vectors(at), self.edge_row(), walk.all_tiles());
         for (e, w) in way.chunks(self.plan.shifts()).enumerate() {
             let (from, from_row) = self.array(at, e, x, m);
             let (start, rows) = self.edge(walk, e);

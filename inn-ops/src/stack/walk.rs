@@ -14,9 +14,10 @@ pub(crate) struct Walk {
     pub(super) sample: usize,
     /// The strip, counted from its first sample.
     strip: Strip,
-    /// Lines of the strip, and pixels and vectors of each.
+    /// Lines of the strip, and pixels, tiles and vectors of each.
     pub(super) lines: usize,
     pub(super) count: usize,
+    pub(super) tiles: usize,
     pub(super) vectors: usize,
     /// For each tap (z, y) and line: the sample from the first on, and the element of its channel where tap x = 0 of the line's first pixel lies, which may be
     /// outside of the line; none where the whole line is outside of the image.
@@ -65,6 +66,11 @@ impl Walk {
         self.lines * self.count
     }
 
+    /// Tiles of the strip, pixels where it is not folded.
+    pub(super) fn all_tiles(&self) -> usize {
+        self.lines * self.tiles
+    }
+
     /// The strip as runs of pixels, where its lines are short.
     pub(super) fn flat(&self) -> Option<&Flat> {
         self.flat.then_some(&self.runs)
@@ -87,6 +93,7 @@ impl Walk {
         (self.strip, self.known) = (strip.clone(), known);
         let (x0, count) = (strip.x.start, strip.x.len());
         (self.taps, self.lines, self.count, self.vectors) = (taps, strip.lines.len(), count, count.div_ceil(lanes));
+        self.tiles = count.div_ceil(tile);
         self.flat = tile == 1 && width < lanes && count == width && (2..=Flat::MOST_TAPS).contains(&taps.count());
         if self.flat {
             return self.runs.set(lanes, extents, taps, &strip);
@@ -107,7 +114,7 @@ impl Walk {
         self.masks.clear();
         if tile > 1 {
             (self.before, self.after) = (x0 > 0, x0 + count < width);
-            return fold::masks(lanes, tile, count / tile, width, (1, x0), &mut self.masks);
+            return fold::masks(lanes, tile, self.tiles, width, (1, x0), &mut self.masks);
         }
         for tx in 0..kx {
             let low = px.saturating_sub(x0 + tx);

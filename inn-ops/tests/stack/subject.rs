@@ -20,7 +20,7 @@ pub struct Case {
 }
 
 /// Few pixels and many, lines longer than a strip, samples cut into pieces that run in two phases, dense data; channels of any count.
-pub const CASES: [Case; 26] = [
+pub const CASES: [Case; 31] = [
     Case { batch: 3, spatial: &[8, 8], kernel: 3, inputs: [2, 0], hidden: 32, middle: 1, outputs: 4, skip: true, transposed: true },
     Case { batch: 2, spatial: &[32, 33], kernel: 3, inputs: [5, 3], hidden: 19, middle: 1, outputs: 7, skip: true, transposed: true },
     Case { batch: 1, spatial: &[64, 70], kernel: 3, inputs: [3, 0], hidden: 24, middle: 1, outputs: 6, skip: true, transposed: true },
@@ -47,6 +47,12 @@ pub const CASES: [Case; 26] = [
     Case { batch: 2, spatial: &[7, 260], kernel: 3, inputs: [3, 2], hidden: 150, middle: 1, outputs: 5, skip: true, transposed: true },
     Case { batch: 1, spatial: &[2, 4, 262], kernel: 3, inputs: [2, 0], hidden: 140, middle: 0, outputs: 3, skip: false, transposed: true },
     Case { batch: 3, spatial: &[700], kernel: 3, inputs: [1, 1], hidden: 90, middle: 1, outputs: 2, skip: true, transposed: true },
+    // Tiles that reach beyond the ends of lines, and of the last part of one.
+    Case { batch: 2, spatial: &[7, 263], kernel: 3, inputs: [3, 2], hidden: 150, middle: 1, outputs: 5, skip: true, transposed: true },
+    Case { batch: 2, spatial: &[701], kernel: 3, inputs: [2, 0], hidden: 90, middle: 2, outputs: 3, skip: false, transposed: true },
+    Case { batch: 1, spatial: &[5, 6, 45], kernel: 3, inputs: [5, 1], hidden: 33, middle: 0, outputs: 6, skip: false, transposed: true },
+    Case { batch: 2, spatial: &[30, 37], kernel: 3, inputs: [6, 0], hidden: 128, middle: 1, outputs: 12, skip: true, transposed: true },
+    Case { batch: 2, spatial: &[9, 31], kernel: 3, inputs: [20, 0], hidden: 24, middle: 1, outputs: 33, skip: true, transposed: true },
     Case { batch: 33, spatial: &[2, 3], kernel: 3, inputs: [3, 0], hidden: 16, middle: 1, outputs: 3, skip: true, transposed: true },
 ];
 

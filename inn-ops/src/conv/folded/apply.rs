@@ -131,7 +131,7 @@ fn one<T: Dispatch>(
         }
         let mut done = 0;
         for (strip, _) in strips {
-            let unfold = fold::Unfold {
+            let unfold = fold::UnfoldPlanes {
                 m: m[done..].as_ptr(),
                 part,
                 pitch: plan.piece,

@@ -150,6 +150,27 @@ impl<T: CpuElement, A: Pointwise, S: Scheme> Job<T> for UnfoldPull<T, A, S> {
     }
 }
 
+/// x, of M_e.
+pub(in super::super) struct Unfold<T, S>(pub(in super::super) Tiles<T>, pub(in super::super) PhantomData<S>);
+
+impl<T: CpuElement, S: Scheme> Job<T> for Unfold<T, S> {
+    #[inline(always)]
+    fn run<V: Vector<Elem = T>>(self) {
+        let t = self.0;
+        for r in 0..t.rows {
+            for i in (0..t.len).step_by(V::N) {
+                // SAFETY: as in `UnfoldActivate`.
+                unsafe {
+                    let x = t.unfolded::<V, S>(r, i);
+                    for k in 0..S::TILE {
+                        x[k].store(t.x.add(r * t.pitch + k * t.len + i));
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// M_e from x.
 pub(in super::super) struct Fold<T, S>(pub(in super::super) Tiles<T>, pub(in super::super) PhantomData<S>);
 

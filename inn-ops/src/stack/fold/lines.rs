@@ -154,8 +154,7 @@ pub(super) unsafe fn ahead<L: Lanes, S: Scheme>(from: *const L::Elem) {
 /// As [`gather`](super::super::lines::gather), for rows of `p.pitch` elements that hold the tiles of these lines and a vector.
 #[inline(always)]
 pub(crate) unsafe fn gather<L: Lanes, S: Scheme>(p: &Lines<'_, L::Elem>) {
-    let (walk, width) = (p.walk, p.walk.count);
-    let tiles = width / S::TILE;
+    let (walk, tiles) = (p.walk, p.walk.tiles);
     let whole = (walk.lines + walk.taps.kernel[1] - 1) * tiles / L::N * L::N;
     let vectors = tiles.div_ceil(L::N);
     let mut row = p.rows;
@@ -200,8 +199,7 @@ pub(crate) unsafe fn gather<L: Lanes, S: Scheme>(p: &Lines<'_, L::Elem>) {
 /// As [`scatter`](super::super::lines::scatter), for rows as in [`gather`].
 #[inline(always)]
 pub(crate) unsafe fn scatter<L: Lanes, S: Scheme>(p: &Lines<'_, L::Elem>) {
-    let (walk, width) = (p.walk, p.walk.count);
-    let tiles = width / S::TILE;
+    let (walk, width, tiles) = (p.walk, p.walk.count, p.walk.tiles);
     let planes = walk.taps.kernel[0];
     for c in 0..p.image.channels {
         for (tz, places) in reached(walk) {

@@ -17,9 +17,9 @@ mod lines;
 mod planes;
 mod short;
 
-pub(super) use jobs::{ActivateFold, Fold, UnfoldActivate, UnfoldPull};
+pub(super) use jobs::{ActivateFold, Fold, Unfold, UnfoldActivate, UnfoldPull};
 pub(crate) use lines::{Turn, gather, scatter, turn};
-pub(crate) use planes::{Deal, Fold as FoldPlanes, Shift, Unfold, Weights, deal, fold, fold_weights, masks, shift, unfold};
+pub(crate) use planes::{Deal, Fold as FoldPlanes, Shift, Unfold as UnfoldPlanes, Weights, deal, fold, fold_weights, masks, shift, unfold};
 pub(crate) use short::{is_short, masks as short_masks};
 
 use crate::zip::Vectors;
