@@ -6,7 +6,7 @@ use super::index::{Index, Lists, Sources, Taps, index_bytes, listed, with_index}
 use super::kernels::{Dispatch, Kernels};
 use super::micro::Panel;
 use super::packing::Packed;
-use super::plan::{Piece, Plan, SLACK, Sweep, parts, split};
+use super::plan::{Axis, Piece, Plan, SLACK, Sweep, parts, split};
 use super::scratch::{Scratch, Shared, with_buffer, with_two};
 use super::{Planes, PlanesMut};
 use crate::pool;
@@ -119,7 +119,8 @@ impl<'a> Apply<'a> {
                         }
                     });
                     // Blocks whose weights are there at the same time.
-                    let step = if self.private == 0 { self.blocks } else { 1 };
+                    let clears = self.clears_boxes() && c0 == 0 && !io.accumulate;
+                    let step = if self.private == 0 && !clears { self.blocks } else { 1 };
                     for first in blocks.clone().step_by(step) {
                         let group = first..(first + step).min(blocks.end);
                         let (packed, weights) = if self.private == 0 {
@@ -129,6 +130,9 @@ impl<'a> Apply<'a> {
                             self.pack_block(kernels, io.w, &packed, first, own, index);
                             (packed, own)
                         };
+                        if clears {
+                            self.clear_gaps(&piece, group.clone(), io);
+                        }
                         self.each_phase(|number, taps, before| {
                             let place = if listed == 0 { 0 } else { number };
                             if listed == 0 {
@@ -157,6 +161,11 @@ impl<'a> Apply<'a> {
                 }
             });
         });
+    }
+
+    /// The axes of the plan.
+    pub(super) fn axes(&self) -> &[Axis; 3] {
+        &self.plan.axes
     }
 
     /// Phases of the target whose lists are kept for all blocks of rows.
@@ -304,7 +313,8 @@ pub(super) fn apply<T: Dispatch>(
 ) {
     let kernels = T::kernels(level);
     let apply = Apply::new(g, adjoint, kernels, rayon::current_num_threads());
-    let target = if apply.gaps() && !accumulate { target.clear(g.batch, apply.rows, g.input_pixels()) } else { target };
+    let target =
+        if apply.gaps() && !apply.clears_boxes() && !accumulate { target.clear(g.batch, apply.rows, g.input_pixels()) } else { target };
     with_buffer(apply.shared(), |packed: &mut [T]| {
         if apply.private == 0 {
             apply.pack(kernels, w, packed);

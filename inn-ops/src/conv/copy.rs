@@ -162,7 +162,7 @@ unsafe fn beside<L: Lanes, const C: usize, const S: usize>(
         for (i, op) in ops.iter().enumerate() {
             for k in 0..C {
                 let from = from.wrapping_add(k * channel).wrapping_offset(op.from);
-                for line in 0..S {
+                for line in 0..step.min(JOINED) {
                     L::prefetch(from.wrapping_add(ahead + line * L::N));
                 }
                 let mut part = [L::zero(); S];

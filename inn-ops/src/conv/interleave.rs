@@ -91,6 +91,9 @@ unsafe fn lines<L: Lanes, const S: usize>(p: &Interleave<'_, L::Elem>) {
     }
 }
 
+/// The lines of a target with gaps that get something, of so many, from which on boxes clear their own pixels.
+const WRITTEN: [usize; 2] = [2, 5];
+
 impl Apply<'_> {
     /// Phases along the last axis that go to the target together: those of a short step, if all phases have taps. (Where a stride leaves gaps,
     /// these are most of the target, and clearing it as a whole is faster.)
@@ -102,6 +105,36 @@ impl Apply<'_> {
     /// Whether there are pixels between the taps of a stride, which get nothing.
     pub(super) fn gaps(&self) -> bool {
         (0..3).any(|axis| self.phases[axis] > self.g.kernel[axis])
+    }
+
+    /// Whether boxes clear their pixels themselves, as many lines with gaps get something. If few do, it is faster to clear all of the target before.
+    pub(super) fn clears_boxes(&self) -> bool {
+        let all = self.phases[0] * self.phases[1];
+        let written = [0, 1].map(|axis| self.g.kernel[axis].min(self.phases[axis])).iter().product::<usize>();
+        self.gaps() && WRITTEN[1] * written >= WRITTEN[0] * all
+    }
+
+    /// Sets the pixels of a box to zero in some blocks of rows, just before those that get something are written: they are in the cache then.
+    pub(super) fn clear_gaps<T: Dispatch>(&self, piece: &Piece, blocks: Range<usize>, io: &Io<'_, T>) {
+        let axes = self.axes();
+        let range = |axis: usize| {
+            let (.., first) = axes[axis].targets(piece.start[axis], piece.count[axis], 0);
+            let end = first + (axes[axis].target_step * piece.count[axis]) as isize;
+            first.max(0) as usize..(end.max(0) as usize).min(axes[axis].target)
+        };
+        let ([z, y, x], [_, height, width]) = ([range(0), range(1), range(2)], [0, 1, 2].map(|axis| axes[axis].target));
+        // Lines that are whole follow each other, and so do planes: long stretches are written without being read.
+        let (whole, all) = (x.len() == width, x.len() == width && y.len() == height);
+        let (planes, lines) = (if all { 1 } else { z.len() }, if whole { 1 } else { y.len() });
+        let len = z.len() * y.len() * x.len() / (planes * lines).max(1);
+        let rows = split(self.rows, self.blocks, blocks.start).start..split(self.rows, self.blocks, blocks.end - 1).end;
+        for (s, row) in (0..piece.layout.samples).flat_map(|s| rows.clone().map(move |row| (s, row))) {
+            let to = (piece.sample + s) * io.target_sample + row * io.target_channel;
+            for line in (0..planes).flat_map(|i| (0..lines).map(move |j| (i, j))).map(|(i, j)| (z.start + i) * height + y.start + j) {
+                // SAFETY: as in `phase`: pixels of this box and these rows.
+                unsafe { std::slice::from_raw_parts_mut(io.target.get().add(to + line * width + x.start), len) }.fill(T::ZERO);
+            }
+        }
     }
 
     /// Elements of the rows of phases that go to the target together.
