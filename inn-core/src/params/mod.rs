@@ -45,6 +45,8 @@ pub struct Entry {
     window: Window,
     init: Init,
     frozen: bool,
+    /// Fingerprint of name and shape.
+    tag: u32,
 }
 
 impl Entry {
@@ -72,12 +74,13 @@ impl Entry {
     pub fn is_frozen(&self) -> bool {
         self.frozen
     }
+}
 
-    fn tag(&self) -> u32 {
-        let dims = self.dims.iter().flat_map(|d| d.to_le_bytes());
-        let hash = fnv1a(self.name.bytes().chain(dims));
-        (hash ^ (hash >> 32)) as u32
-    }
+/// The fingerprint of a parameter.
+fn tag(name: &str, dims: &[usize]) -> u32 {
+    let dims = dims.iter().flat_map(|d| d.to_le_bytes());
+    let hash = fnv1a(name.bytes().chain(dims));
+    (hash ^ (hash >> 32)) as u32
 }
 
 /// FNV-1a, 64 bits: a stable hash for seeds and fingerprints.
@@ -139,7 +142,7 @@ impl Layout {
     /// The handle was made for a network with other names or shapes.
     pub fn entry(&self, param: Param) -> Result<&Entry> {
         match self.entries.get(param.index) {
-            Some(entry) if entry.tag() == param.tag => Ok(entry),
+            Some(entry) if entry.tag == param.tag => Ok(entry),
             Some(entry) => Err(Error::Parameter {
                 name: entry.name.clone(),
                 reason: "the layer was built for another network; expected the layout that it was built with".into(),
@@ -208,10 +211,11 @@ impl Scope<'_> {
 
     fn declare(&mut self, name: &str, dims: Vec<usize>, shape: Shape, init: Init) -> Result<Param> {
         let window = Window::contiguous(shape, self.layout.len);
-        let entry = Entry { name: self.join(name), dims, window, init, frozen: false };
-        let param = Param { index: self.layout.entries.len(), tag: entry.tag() };
+        let name = self.join(name);
+        let tag = tag(&name, &dims);
+        let param = Param { index: self.layout.entries.len(), tag };
         self.layout.len = window.end().next_multiple_of(ALIGNMENT);
-        self.layout.entries.push(entry);
+        self.layout.entries.push(Entry { name, dims, window, init, frozen: false, tag });
         Ok(param)
     }
 }
