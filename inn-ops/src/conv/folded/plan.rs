@@ -8,18 +8,19 @@ use crate::stack::fold::{self, Folding};
 
 /// Rows of the folded input at one time: a few vectors of each stay in the first-level cache.
 const ROWS: usize = 160;
-/// Channels on the other side times taps of the other axes that folding and unfolding a channel are worth, and those that folding one for a weight
-/// gradient is.
-const WORTH: usize = 24;
+/// Channels on the other side times taps of the other axes that unfolding a channel is worth, those that folding one is, and those that folding one for a
+/// weight gradient is.
+const WORTH_UNFOLDING: usize = 24;
+const WORTH_FOLDING: usize = 12;
 const WORTH_GRADIENT: usize = 48;
 /// Rows of a product at least.
-const LEAST_OUTPUTS: usize = 8;
+const LEAST_OUTPUTS: usize = 4;
 /// The part of the time that is left, in per cent at most, and that of a weight gradient.
 const LEFT: usize = 86;
 const LEFT_GRADIENT: usize = 82;
 /// Vectors of multiplications that unfolding a vector of tiles takes as long as, and folding and turning one of an output gradient.
 const UNFOLD: usize = 20;
-const TURN: usize = 200;
+const TURN: usize = 60;
 /// Vectors of multiplications that copying a vector of pixels of a short line takes as long as.
 const STAGED: usize = 6;
 /// Vectors of multiplications that shifting a vector of folded rows by lines takes as long as.
@@ -98,7 +99,7 @@ impl Plan {
         let others = g.kernel[0] * g.kernel[1];
         let work = g.in_channels.saturating_mul(g.out_channels).saturating_mul(g.taps()).saturating_mul(g.batch);
         let least = g.in_channels.min(g.out_channels);
-        if work.saturating_mul(g.output_pixels()) <= SMALL || least.saturating_mul(others) < WORTH {
+        if work.saturating_mul(g.output_pixels()) <= SMALL || least.saturating_mul(others) < WORTH_FOLDING {
             return None;
         }
         let most = if op == Op::WeightGradient { LEFT_GRADIENT } else { LEFT };
@@ -106,8 +107,9 @@ impl Plan {
         let plans = plans.flat_map(|plan| [plan.joined(op, kernels), Some(plan)]);
         let left = |plan: &Self| plan.left(op, kernels);
         let best = plans.flatten().min_by_key(left)?;
-        let wanted = if op == Op::WeightGradient { WORTH_GRADIENT } else { 0 };
-        (best.outputs >= LEAST_OUTPUTS && best.outputs * others >= wanted && left(&best) <= most).then_some(best)
+        let worth =
+            if op == Op::WeightGradient { best.outputs * others >= WORTH_GRADIENT } else { best.inputs * others >= WORTH_UNFOLDING };
+        (best.outputs >= LEAST_OUTPUTS && worth && left(&best) <= most).then_some(best)
     }
 
     /// The plan of an operation with a scheme, if it can be folded at all, and its weights take no more memory than they may.
