@@ -118,8 +118,8 @@ impl<'a> Apply<'a> {
                             self.list(&piece, &taps, channels.len(), kernels.lanes, io, index, number);
                         }
                     });
-                    // Blocks whose weights are there at the same time.
                     let clears = self.clears_boxes() && c0 == 0 && !io.accumulate;
+                    // Blocks whose weights are there at the same time, one if what it clears is to stay in the cache.
                     let step = if self.private == 0 && !clears { self.blocks } else { 1 };
                     for first in blocks.clone().step_by(step) {
                         let group = first..(first + step).min(blocks.end);

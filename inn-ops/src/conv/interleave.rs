@@ -96,7 +96,7 @@ const WRITTEN: [usize; 2] = [2, 5];
 
 impl Apply<'_> {
     /// Phases along the last axis that go to the target together: those of a short step, if all phases have taps. (Where a stride leaves gaps,
-    /// these are most of the target, and clearing it as a whole is faster.)
+    /// these are most of the target, and clearing long stretches of it first is faster.)
     pub(super) fn joined(&self) -> usize {
         let step = self.phases[2];
         if step <= JOINED && self.listed() > 0 && !self.gaps() { step } else { 1 }

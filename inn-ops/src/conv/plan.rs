@@ -255,6 +255,12 @@ pub(crate) fn splits(len: usize, parts: usize) -> impl Iterator<Item = std::ops:
     })
 }
 
+/// The sum of a function of the parts that `len` is [`split`] into.
+pub(crate) fn sum_of_parts(len: usize, parts: usize, of: impl Fn(usize) -> usize) -> f64 {
+    let (size, longer) = (len / parts.max(1), len % parts.max(1));
+    longer as f64 * of(size + 1) as f64 + (parts - longer) as f64 * of(size) as f64
+}
+
 /// A box of positions of a group of samples.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Piece {

@@ -5,7 +5,7 @@
 //! number, and those of one phase may run side by side, since the one between keeps them apart.
 
 use super::plan::Plan;
-use crate::conv::plan::{split, splits};
+use crate::conv::plan::{split, sum_of_parts};
 use std::ops::Range;
 
 /// Lines of a strip, counted through all samples, and the pixels of each.
@@ -29,27 +29,27 @@ pub(super) enum Cut {
 }
 
 /// Parts of `count` units, `each` unit some tiles, that together take the fewest vectors of tiles: about as many parts as have `most` units at most.
-fn parts(count: usize, most: usize, each: usize, lanes: usize) -> (usize, usize) {
+fn parts(count: usize, most: usize, each: usize, lanes: usize) -> (usize, f64) {
     let wanted = count.div_ceil(most);
-    let vectors = |parts: usize| -> usize { splits(count, parts).map(|part| (part.len() * each).div_ceil(lanes)).sum() };
+    let vectors = |parts: usize| sum_of_parts(count, parts, |units| (units * each).div_ceil(lanes));
     // Two are as well one: neighbours do not run at one time.
     let fewest = if wanted == 2 { 1 } else { wanted - wanted / 4 };
     let near = fewest..=(wanted + wanted.div_ceil(4)).min(count);
-    let all = near.map(|parts| (vectors(parts), parts));
-    let (vectors, parts) = all.min_by_key(|&(vectors, parts)| (vectors, parts.abs_diff(wanted))).unwrap_or((vectors(wanted), wanted));
-    (parts, vectors)
+    let all = near.map(|parts| (parts, vectors(parts)));
+    let best = all.min_by(|a, b| a.1.total_cmp(&b.1).then(a.0.abs_diff(wanted).cmp(&b.0.abs_diff(wanted))));
+    best.unwrap_or((wanted, vectors(wanted)))
 }
 
 impl Cut {
     /// Strips of about `most` pixels, folded by tiles of `tile`, and the vectors of tiles of all strips of a sample.
-    pub(super) fn folded([depth, height, width]: [usize; 3], tile: usize, most: usize, lanes: usize) -> (Self, usize) {
+    pub(super) fn folded([depth, height, width]: [usize; 3], tile: usize, most: usize, lanes: usize) -> (Self, f64) {
         let tiles = width.div_ceil(tile);
         if tiles * tile > most {
             let (parts, vectors) = parts(tiles, most / tile, 1, lanes);
-            (Self::Line(parts, tile), depth * height * vectors)
+            (Self::Line(parts, tile), (depth * height) as f64 * vectors)
         } else {
             let (parts, vectors) = parts(height, most / (tiles * tile), tiles, lanes);
-            (Self::Plane(parts), depth * vectors)
+            (Self::Plane(parts), depth as f64 * vectors)
         }
     }
 

@@ -132,9 +132,9 @@ impl Plan {
             let (tile, (cut, vectors)) = (folding.tile(), Cut::folded(extents, folding.tile(), long, lanes));
             let each = (folding.parts() * outer) as f64 / (3 * tile) as f64 + inner as f64;
             let beyond = if width.is_multiple_of(tile) { 1.0 } else { BEYOND };
-            (each * (vectors * lanes * tile) as f64 * beyond, folding, cut)
+            (each * vectors * (lanes * tile) as f64 * beyond, folding, cut)
         });
-        let best = folded.min_by(|a, b| a.0.total_cmp(&b.0)).filter(|best| best.0 < ((outer + inner) * lines * width) as f64);
+        let best = folded.min_by(|a, b| a.0.total_cmp(&b.0)).filter(|best| best.0 < (outer + inner) as f64 * (lines * width) as f64);
         let folding = best.map(|best| best.1);
         // The cut of a sample is part of the order of summation, and so does not depend on how many there are.
         let tile = folding.map_or(1, Folding::tile);

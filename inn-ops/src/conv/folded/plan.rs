@@ -3,7 +3,7 @@
 use crate::conv::apply::SMALL;
 use crate::conv::geometry::{Geometry, Op};
 use crate::conv::kernels::{Dispatch, Kernels};
-use crate::conv::plan::row_len;
+use crate::conv::plan::{row_len, sum_of_parts};
 use crate::stack::fold::{self, Folding};
 
 /// Rows of the folded input at one time: a few vectors of each stay in the first-level cache.
@@ -71,12 +71,6 @@ pub(super) struct Plan {
     /// Distance of folded rows of the input, and of the output.
     pub(super) edge: usize,
     pub(super) piece: usize,
-}
-
-/// The sum of a function of the parts that `len` is [`split`] into.
-fn sum_of_parts(len: usize, parts: usize, of: impl Fn(usize) -> usize) -> f64 {
-    let (size, longer) = (len / parts, len % parts);
-    longer as f64 * of(size + 1) as f64 + (parts - longer) as f64 * of(size) as f64
 }
 
 /// By which factor the end of a call, which all wait for, prolongs so many strips. Partial gradients cannot be parted further.
