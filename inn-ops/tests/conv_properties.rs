@@ -6,7 +6,7 @@ mod conv_common;
 use conv_common::{Case, Number, Random, Shape, Window};
 use inn_ops::conv::{ConvError, Geometry, Op, Planes, PlanesMut, forward, input_gradient, scratch_bytes, weight_gradient};
 
-const SHAPES: [Shape; 13] = [
+const SHAPES: [Shape; 16] = [
     (8, 6, 40, [1, 32, 32], [1, 3, 3], [1, 1, 1], [0, 1, 1]),
     (8, 64, 48, [1, 32, 32], [1, 1, 1], [1, 1, 1], [0, 0, 0]),
     (3, 40, 12, [1, 33, 31], [1, 3, 3], [1, 1, 1], [0, 1, 1]),
@@ -20,6 +20,9 @@ const SHAPES: [Shape; 13] = [
     (400, 300, 310, [1, 1, 1], [1, 1, 1], [1, 1, 1], [0, 0, 0]),
     (1, 48, 96, [1, 40, 46], [1, 3, 3], [1, 1, 1], [0, 1, 1]),
     (1, 1, 1, [1, 1, 2], [1, 1, 2], [1, 1, 1], [0, 0, 0]),
+    (1, 2, 64, [1, 70, 41], [1, 3, 3], [1, 1, 1], [0, 1, 1]),
+    (2, 40, 1, [1, 1, 6001], [1, 1, 9], [1, 1, 1], [0, 0, 4]),
+    (1, 1, 40, [14, 12, 13], [3, 3, 3], [1, 1, 1], [1, 1, 1]),
 ];
 
 fn cases<T: Number>(margins: bool) -> impl Iterator<Item = Case<T>> {

@@ -119,6 +119,34 @@ fn large_shapes() {
     }
 }
 
+/// Few channels on one side: rows of all taps, added to their neighbours. One sample in a strip, several, strips of samples, parts of signals, vectors
+/// that end after the sample.
+#[test]
+fn few_targets() {
+    const SHAPES: [Shape; 10] = [
+        (5, 3, 70, [1, 29, 31], [1, 3, 3], [1; 3], [0, 1, 1]),
+        (7, 2, 40, [1, 9, 11], [1, 3, 3], [1; 3], [0, 1, 1]),
+        (2, 1, 33, [1, 70, 37], [1, 5, 5], [1; 3], [0, 2, 2]),
+        (1, 2, 64, [1, 33, 64], [1, 1, 7], [1; 3], [0, 0, 3]),
+        (1, 1, 30, [1, 60, 90], [1, 7, 1], [1; 3], [0, 3, 0]),
+        (2, 1, 33, [1, 1, 3001], [1, 1, 9], [1; 3], [0, 0, 4]),
+        (1, 2, 40, [1, 1, 40000], [1, 1, 5], [1; 3], [0, 0, 2]),
+        (1, 1, 40, [10, 12, 13], [3, 3, 3], [1; 3], [1; 3]),
+        (2, 1, 32, [9, 30, 20], [5, 3, 3], [1; 3], [2, 1, 1]),
+        (3, 1, 20, [5, 6, 7], [3, 3, 3], [1; 3], [1; 3]),
+    ];
+    let mut random = Random(23);
+    for (batch, few, many, input, kernel, stride, padding) in SHAPES {
+        for (i, o) in [(few, many), (many, few)] {
+            let g = Geometry::new(batch, i, o, input, kernel, stride, padding).unwrap();
+            for level in levels() {
+                check_case(level, &Case::<f32>::new(&mut random, g, true));
+                check_case(level, &Case::<f64>::new(&mut random, g, true));
+            }
+        }
+    }
+}
+
 /// Channel counts around whole vectors and blocks of rows, in both roles, with
 /// few and many samples of few pixels, down to a single one (dense data).
 /// Shapes that are folded to fewer multiplications: signals, images and volumes, lines that fill their tiles and lines that do not, several strips, parts of lines, chunks of

@@ -21,8 +21,10 @@
 //! time (Winograd's F(4, 3) or F(2, 3) along the last axis): four or two
 //! neighbouring outputs share them, at about 1.4 times the rounding. A NaN or an
 //! infinity then reaches the outputs of its tile and of those beside it. Kernels
-//! of one tap are matrix products on images as they are; for all others, boxes of
-//! the input are copied to padded planes, in which a tap is a shift. Which way
+//! of one tap are matrix products on images as they are, and so are those with few
+//! channels of the target, whose taps become rows that are added to the pixels
+//! around them; for all others, boxes of the input are copied to padded planes, in
+//! which a tap is a shift. Which way
 //! is taken follows from shapes, by counting what each one costs.
 //! The working memory does not grow with the batch or the image; it belongs to
 //! the threads and is kept for later calls. See [`scratch_bytes`].
@@ -62,6 +64,7 @@ mod passes;
 mod pixelwise;
 pub(crate) mod plan;
 mod planes;
+mod scattered;
 pub(crate) mod scratch;
 mod weight;
 
@@ -128,6 +131,7 @@ pub fn forward_at<T: ConvElement>(
         }
         None if pixelwise::apply(level, g, false, x, w, &mut y, accumulate) => {}
         None if folded::apply(level, g, false, x, w, &mut y, accumulate) => {}
+        None if scattered::apply(level, g, false, x, w, &mut y, accumulate) => {}
         None => apply::apply(level, &flat(g), false, x, w, y, accumulate),
     }
     Ok(())
@@ -183,6 +187,7 @@ pub fn input_gradient_at<T: ConvElement>(
         }
         None if pixelwise::apply(level, g, true, gy, w, &mut gx, accumulate) => {}
         None if folded::apply(level, g, true, gy, w, &mut gx, accumulate) => {}
+        None if scattered::apply(level, g, true, gy, w, &mut gx, accumulate) => {}
         None => apply::apply(level, &flat(g), true, gy, w, gx, accumulate),
     }
     Ok(())
@@ -275,6 +280,12 @@ pub(crate) fn scratch_of<T: ConvElement>(g: &Geometry, op: Op, threads: usize) -
         _ => pixelwise::scratch(g, op == Op::InputGradient, kernels, threads),
     };
     if !single && let Some(scratch) = pixelwise {
+        return scratch;
+    }
+    if !single
+        && op != Op::WeightGradient
+        && let Some(scratch) = scattered::scratch(g, op == Op::InputGradient, kernels)
+    {
         return scratch;
     }
     match op {

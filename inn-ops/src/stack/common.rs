@@ -46,7 +46,7 @@ thread_local! {
 }
 
 /// Lends `body` what a task works with: a buffer of `len` elements with arbitrary contents, and places to set. Both stay with the thread.
-pub(super) fn with_arrays<T: Element, R>(len: usize, body: impl FnOnce(&mut [T], &mut Walks) -> R) -> R {
+pub(crate) fn with_arrays<T: Element, R>(len: usize, body: impl FnOnce(&mut [T], &mut Walks) -> R) -> R {
     with_buffer(len, |buffer: &mut [T]| {
         let mut walks = WALKS.with_borrow_mut(Vec::pop).unwrap_or_default();
         let result = body(buffer, &mut walks);
@@ -57,8 +57,8 @@ pub(super) fn with_arrays<T: Element, R>(len: usize, body: impl FnOnce(&mut [T],
 
 /// The places of a strip for the first and for the last kernel.
 #[derive(Default)]
-pub(super) struct Walks {
-    pub(super) first: Walk,
+pub(crate) struct Walks {
+    pub(crate) first: Walk,
     other: Walk,
     differ: bool,
 }

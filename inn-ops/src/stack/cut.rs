@@ -10,9 +10,9 @@ use std::ops::Range;
 
 /// Lines of a strip, counted through all samples, and the pixels of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Strip {
-    pub(super) lines: Range<usize>,
-    pub(super) x: Range<usize>,
+pub(crate) struct Strip {
+    pub(crate) lines: Range<usize>,
+    pub(crate) x: Range<usize>,
 }
 
 /// What a strip is.

@@ -3,7 +3,10 @@
 //! Row `(c, t)` of a strip's array holds, for each of its pixels `p`, channel `c` of the image at `p + t - padding`, zero outside of the
 //! image; that makes a convolution a matrix product. [`scatter`] is the exact adjoint of [`gather`].
 
+pub(crate) use super::common::with_arrays;
+pub(crate) use super::cut::Strip;
 use super::flat;
+pub(crate) use super::plan::Taps;
 use super::walk::Walk;
 use crate::simd::Lanes;
 
@@ -11,12 +14,12 @@ use crate::simd::Lanes;
 #[derive(Clone, Copy)]
 pub(crate) struct Image<T> {
     /// Where the first sample lies, or would lie if it were there.
-    pub(super) data: *mut T,
-    pub(super) channels: usize,
-    pub(super) batch_stride: usize,
-    pub(super) channel_stride: usize,
+    pub(crate) data: *mut T,
+    pub(crate) channels: usize,
+    pub(crate) batch_stride: usize,
+    pub(crate) channel_stride: usize,
     /// Distance of the pixels of a line.
-    pub(super) step: usize,
+    pub(crate) step: usize,
 }
 
 impl<T> Image<T> {
@@ -33,11 +36,11 @@ unsafe impl<T: Send> Sync for Image<T> {}
 
 /// A strip of an image and its array, for one kernel.
 pub(crate) struct Lines<'a, T> {
-    pub(super) image: Image<T>,
-    pub(super) walk: &'a Walk,
+    pub(crate) image: Image<T>,
+    pub(crate) walk: &'a Walk,
     /// Row 0 of the array.
-    pub(super) rows: *mut T,
-    pub(super) pitch: usize,
+    pub(crate) rows: *mut T,
+    pub(crate) pitch: usize,
 }
 
 /// Fills the rows of a strip from the image.

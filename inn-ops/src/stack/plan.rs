@@ -46,15 +46,15 @@ const SMALL: usize = 3 << 19;
 
 /// Extents and padding of a kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Taps {
-    pub(super) kernel: [usize; 3],
-    pub(super) padding: [usize; 3],
+pub(crate) struct Taps {
+    pub(crate) kernel: [usize; 3],
+    pub(crate) padding: [usize; 3],
 }
 
 impl Taps {
     pub(super) const ONE: Self = Self { kernel: [1; 3], padding: [0; 3] };
 
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.kernel.iter().product()
     }
 }

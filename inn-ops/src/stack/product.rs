@@ -275,7 +275,12 @@ fn strided<T: Element>(to: &mut [T], from: &[T], step: usize) {
     to.iter_mut().zip(from.iter().step_by(step)).for_each(|(to, value)| *to = *value);
 }
 
-impl<T: Element> Packed<'_, T> {
+impl<'a, T: Element> Packed<'a, T> {
+    /// A matrix that is packed already, `[block of rows][column][row of the block]`.
+    pub(crate) fn new(data: &'a [T], rows: usize, columns: usize) -> Self {
+        Self { data, rows, columns }
+    }
+
     /// Rows of the matrix.
     pub(super) fn rows(&self) -> usize {
         self.rows

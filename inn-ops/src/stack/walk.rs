@@ -78,7 +78,7 @@ impl Walk {
 
     /// Works the places of a strip out, for vectors of `lanes` elements; keeps the memory, and what it knows of the strip before. Strips of short
     /// lines may become runs of pixels, unless they are folded, with more than one pixel to a `tile`.
-    pub(super) fn set(&mut self, lanes: usize, extents: [usize; 3], taps: Taps, strip: &Strip, tile: usize) {
+    pub(crate) fn set(&mut self, lanes: usize, extents: [usize; 3], taps: Taps, strip: &Strip, tile: usize) {
         let [depth, height, width] = extents;
         let ([kz, ky, kx], [pz, py, px]) = (taps.kernel, taps.padding);
         let plane = depth * height;
