@@ -1,6 +1,7 @@
 //! The inner loops compiled for every instruction set, as tables of functions.
 
 use super::copy::{self, Pixels, Source};
+use super::dot::{self, Dot};
 use super::interleave::{self, Interleave};
 use super::micro::{self, Panel, Product};
 use super::outer::{self, Outer, Turn};
@@ -30,6 +31,8 @@ pub(crate) struct Kernels<T: 'static> {
     /// `outer[m - 1].0` computes `m` rows of sums of outer products, best of
     /// as many vectors as the number beside it says.
     pub(crate) outer: &'static [(OuterFn<T>, usize)],
+    /// `dot[m - 1]` computes scalar products of `m` rows with a few others.
+    pub(crate) dot: &'static [unsafe fn(&Dot<'_, T>)],
     /// Fill padded planes, of elements and of vectors.
     pub(crate) planes: unsafe fn(&Source<'_, T>),
     pub(crate) vectors: unsafe fn(&Pixels<'_, T>),
@@ -75,7 +78,7 @@ pub trait Dispatch: Element {
 
 macro_rules! table {
     ($module:ident, $elem:ty, $lanes:ty, $(#[$enable:meta])?
-     planes: $planes:expr, fold: $fold:expr, panel: [$(($mr:literal, $nv:literal)),*], outer: [$(($or:literal, $ov:literal)),*]) => {
+     planes: $planes:expr, fold: $fold:expr, panel: [$(($mr:literal, $nv:literal)),*], outer: [$(($or:literal, $ov:literal)),*], dot: [$($dr:literal),*]) => {
         mod $module {
             use super::*;
             use crate::simd::Lanes;
@@ -99,6 +102,12 @@ macro_rules! table {
             unsafe fn outer<const MR: usize, const NV: usize>(p: &Outer<'_, $elem>) {
                 // SAFETY: see above.
                 unsafe { outer::outer::<L, MR, NV>(p) }
+            }
+
+            $(#[$enable])?
+            unsafe fn dot<const MR: usize>(p: &Dot<'_, $elem>) {
+                // SAFETY: see above.
+                unsafe { dot::dot::<L, MR>(p) }
             }
 
             $(#[$enable])?
@@ -204,6 +213,7 @@ macro_rules! table {
                 panel: &[$(panel::<$mr, $nv>),*],
                 product: &[$((product::<$mr, $nv>, $nv)),*],
                 outer: &[$((outer::<$or, $ov>, $ov)),*],
+                dot: &[$(dot::<$dr>),*],
                 planes,
                 vectors,
                 interleave,
@@ -227,7 +237,8 @@ macro_rules! avx512 {
             $module, $elem, $lanes,
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,popcnt,bmi2")]
             planes: 1 << 20, fold: 40, panel: [(1, 8), (2, 8), (3, 7), (4, 6), (5, 5), (6, 4), (7, 3), (8, 3), (9, 3)],
-            outer: [(1, 8), (2, 8), (3, 7), (4, 6), (5, 5), (6, 4), (7, 3), (8, 3), (9, 3)]
+            outer: [(1, 8), (2, 8), (3, 7), (4, 6), (5, 5), (6, 4), (7, 3), (8, 3), (9, 3)],
+            dot: [1, 2, 3, 4, 5, 6, 7, 8]
         );
     };
 }
@@ -242,7 +253,8 @@ macro_rules! avx2 {
             $module, $elem, $lanes,
             #[target_feature(enable = "avx2,fma,popcnt")]
             planes: 256 << 10, fold: 80, panel: [(1, 6), (2, 4), (3, 3), (4, 2), (5, 2), (6, 2)],
-            outer: [(1, 6), (2, 4), (3, 3), (4, 2), (5, 2), (6, 2)]
+            outer: [(1, 6), (2, 4), (3, 3), (4, 2), (5, 2), (6, 2)],
+            dot: [1, 2, 3, 4]
         );
     };
 }
@@ -256,7 +268,8 @@ macro_rules! neon {
             $module, $elem, $lanes,
             #[target_feature(enable = "neon")]
             planes: 256 << 10, fold: 40, panel: [(1, 8), (2, 8), (3, 7), (4, 6), (5, 5), (6, 4), (7, 3), (8, 3)],
-            outer: [(1, 8), (2, 8), (3, 7), (4, 6), (5, 5), (6, 4), (7, 3), (8, 3)]
+            outer: [(1, 8), (2, 8), (3, 7), (4, 6), (5, 5), (6, 4), (7, 3), (8, 3)],
+            dot: [1, 2, 3, 4, 5, 6, 7, 8]
         );
     };
 }
@@ -266,12 +279,14 @@ neon!(neon_f64, f64, crate::simd::neon::F64x2);
 table!(
     scalar_f32, f32, crate::simd::scalar::Quad<f32>,
     planes: 256 << 10, fold: 40, panel: [(1, 4), (2, 4), (3, 3), (4, 2)],
-    outer: [(1, 4), (2, 4), (3, 3), (4, 2)]
+    outer: [(1, 4), (2, 4), (3, 3), (4, 2)],
+    dot: [1, 2]
 );
 table!(
     scalar_f64, f64, crate::simd::scalar::Quad<f64>,
     planes: 256 << 10, fold: 40, panel: [(1, 2), (2, 2), (3, 1), (4, 1)],
-    outer: [(1, 2), (2, 2), (3, 1), (4, 1)]
+    outer: [(1, 2), (2, 2), (3, 1), (4, 1)],
+    dot: [1]
 );
 
 macro_rules! dispatch {

@@ -21,10 +21,11 @@
 //! time (Winograd's F(4, 3) or F(2, 3) along the last axis): four or two
 //! neighbouring outputs share them, at about 1.4 times the rounding. A NaN or an
 //! infinity then reaches the outputs of its tile and of those beside it. Kernels
-//! of one tap are matrix products on images as they are, and so are those with few
-//! channels of the target, whose taps become rows that are added to the pixels
-//! around them; for all others, boxes of the input are copied to padded planes, in
-//! which a tap is a shift. Which way
+//! of one tap are matrix products on images as they are. With few channels on one
+//! side, their taps become rows, and the other side is read as it is: products whose
+//! rows are added to the pixels around them, or scalar products with neighbourhoods.
+//! For all others, boxes of the input are copied to padded planes, in which a tap is
+//! a shift. Which way
 //! is taken follows from shapes, by counting what each one costs.
 //! The working memory does not grow with the batch or the image; it belongs to
 //! the threads and is kept for later calls. See [`scratch_bytes`].
@@ -52,6 +53,7 @@ mod apply;
 mod axis;
 mod copy;
 mod dense;
+pub(crate) mod dot;
 mod folded;
 mod geometry;
 mod index;
@@ -64,8 +66,8 @@ mod passes;
 mod pixelwise;
 pub(crate) mod plan;
 mod planes;
-mod scattered;
 pub(crate) mod scratch;
+mod thin;
 mod weight;
 
 pub use geometry::{Geometry, Op};
@@ -131,7 +133,7 @@ pub fn forward_at<T: ConvElement>(
         }
         None if pixelwise::apply(level, g, false, x, w, &mut y, accumulate) => {}
         None if folded::apply(level, g, false, x, w, &mut y, accumulate) => {}
-        None if scattered::apply(level, g, false, x, w, &mut y, accumulate) => {}
+        None if thin::apply(level, g, false, x, w, &mut y, accumulate) => {}
         None => apply::apply(level, &flat(g), false, x, w, y, accumulate),
     }
     Ok(())
@@ -187,7 +189,7 @@ pub fn input_gradient_at<T: ConvElement>(
         }
         None if pixelwise::apply(level, g, true, gy, w, &mut gx, accumulate) => {}
         None if folded::apply(level, g, true, gy, w, &mut gx, accumulate) => {}
-        None if scattered::apply(level, g, true, gy, w, &mut gx, accumulate) => {}
+        None if thin::apply(level, g, true, gy, w, &mut gx, accumulate) => {}
         None => apply::apply(level, &flat(g), true, gy, w, gx, accumulate),
     }
     Ok(())
@@ -248,6 +250,7 @@ pub fn weight_gradient_at<T: ConvElement>(
         }
         _ if pixelwise::weight_gradient(level, g, x, gy, &mut gw, accumulate) => {}
         _ if folded::weight_gradient(level, g, x, gy, &mut gw, accumulate) => {}
+        _ if thin::weight_gradient(level, g, x, gy, &mut gw, accumulate) => {}
         _ => weight::weight_gradient(level, &flat(g), x, gy, gw, accumulate),
     }
     Ok(())
@@ -282,10 +285,11 @@ pub(crate) fn scratch_of<T: ConvElement>(g: &Geometry, op: Op, threads: usize) -
     if !single && let Some(scratch) = pixelwise {
         return scratch;
     }
-    if !single
-        && op != Op::WeightGradient
-        && let Some(scratch) = scattered::scratch(g, op == Op::InputGradient, kernels)
-    {
+    let thin = match op {
+        Op::WeightGradient => thin::weight_scratch(g, kernels),
+        _ => thin::apply_scratch(g, op == Op::InputGradient, kernels),
+    };
+    if !single && let Some(scratch) = thin {
         return scratch;
     }
     match op {

@@ -1,0 +1,163 @@
+//! The weight gradient where inputs or outputs have few channels. Each of some slots sums its strips up in their order, and the slots are added in theirs.
+
+use super::{LINE, Plan};
+use crate::conv::dot::{BESIDE, Dot, tile_len};
+use crate::conv::geometry::Geometry;
+use crate::conv::kernels::{Dispatch, Kernels};
+use crate::conv::outer::Run;
+use crate::conv::plan::{split, splits};
+use crate::conv::scratch::{Scratch, Shared, with_buffer};
+use crate::conv::{Planes, PlanesMut};
+use crate::pool;
+use crate::simd::Level;
+use crate::stack::lines::{Image, Lines, with_arrays};
+use std::ops::Range;
+
+/// Pixels of a strip: rows of a block of many channels stay in the first-level cache.
+const PIXELS: usize = 1024;
+/// Pixels of a sample, or groups of samples, at least: from fewer, gathering costs more than it saves.
+const LEAST: usize = 128;
+const GROUPS: usize = 8;
+/// Partial gradients at most, and bytes of all of them.
+const SLOTS: usize = 16;
+const PARTIAL_BYTES: usize = 2 << 20;
+/// Vectors of multiplications that gathering a vector of a row takes as long as, and the part of its own by which scalar products take longer.
+const ROW: f64 = 18.0;
+const EACH: f64 = 0.35;
+/// What a vector of the many channels takes instead that is turned, so that their lanes are channels: for vectors as long as a line of the cache, and for
+/// others.
+const TURNED: [f64; 2] = [24.0, 32.0];
+
+impl Plan {
+    fn all(&self) -> usize {
+        self.groups * self.strips
+    }
+
+    /// Elements of a partial gradient.
+    fn partial<T>(&self, kernels: &Kernels<T>) -> usize {
+        tiles(self, kernels).last().map_or(0, |(block, _, start)| start + tile_len(block.len(), self.lanes))
+    }
+
+    /// Partial gradients: a number that is dealt evenly to threads.
+    fn slots<T>(&self, kernels: &Kernels<T>) -> usize {
+        1 << (PARTIAL_BYTES / (self.partial(kernels) * size_of::<T>())).clamp(1, SLOTS.min(self.all())).ilog2()
+    }
+}
+
+/// The plan of a weight gradient, if it is worth it, and whether it is the inputs that are few.
+fn plan<T: Dispatch>(g: &Geometry, kernels: &Kernels<T>) -> Option<(Plan, bool)> {
+    let inputs = g.in_channels <= g.out_channels;
+    let channels = if inputs { [g.out_channels, g.in_channels] } else { [g.in_channels, g.out_channels] };
+    let (lanes, bytes) = (kernels.lanes, size_of::<T>());
+    let plan = Plan::new(g, channels, lanes, bytes, PIXELS, g.input_pixels().div_ceil(PIXELS), false)?;
+    let here = plan.rows() as f64 * (EACH + ROW / plan.many as f64);
+    let small = plan.pixels() < LEAST && plan.groups < GROUPS;
+    (!small && here < TURNED[usize::from(lanes * bytes < LINE)]).then_some((plan, inputs))
+}
+
+/// Upper bound on the working memory of [`weight_gradient`], if it takes the convolution.
+pub(in crate::conv) fn scratch<T: Dispatch>(g: &Geometry, kernels: &Kernels<T>) -> Option<Scratch> {
+    let (plan, _) = plan(g, kernels)?;
+    let bytes = size_of::<T>();
+    let runs = plan.batch.div_ceil(plan.groups) * size_of::<Run>();
+    Some(Scratch {
+        shared: plan.slots(kernels) * plan.partial(kernels) * bytes + 64,
+        each: plan.rows() * plan.pitch * bytes + plan.lists() + runs + 256,
+        alone: plan.alone,
+    })
+}
+
+/// The weight gradient. Answers whether it is worth it; otherwise nothing is done. The arrays have been checked, none is empty, and the level is
+/// available.
+pub(in crate::conv) fn weight_gradient<T: Dispatch>(
+    level: Level,
+    g: &Geometry,
+    x: Planes<'_, T>,
+    gy: Planes<'_, T>,
+    gw: &mut PlanesMut<'_, T>,
+    accumulate: bool,
+) -> bool {
+    let kernels = T::kernels(level);
+    let Some((plan, inputs)) = plan(g, kernels) else { return false };
+    let (many, few) = if inputs { (gy, x) } else { (x, gy) };
+    let (slots, size) = (plan.slots(kernels), plan.partial(kernels));
+    with_buffer(slots * size, |partials: &mut [T]| {
+        let shared = Shared::new(&mut *partials);
+        pool::each(slots, plan.alone, |slot| {
+            // SAFETY: each slot has its own part.
+            let sums = unsafe { std::slice::from_raw_parts_mut(shared.get().add(slot * size), size) };
+            with_arrays(plan.rows() * plan.pitch, |rows: &mut [T], walks| {
+                let units = split(plan.all(), slots, slot);
+                for unit in units.clone() {
+                    let samples = split(plan.batch, plan.groups, unit / plan.strips);
+                    let (strip, own) = plan.strip(&samples, unit % plan.strips);
+                    walks.first.set(plan.lanes, plan.extents, plan.taps, &strip, 1);
+                    let image = Image {
+                        data: few.data.as_ptr().cast_mut(),
+                        channels: plan.few,
+                        batch_stride: few.batch_stride,
+                        channel_stride: few.channel_stride,
+                        step: 1,
+                    };
+                    let lines = Lines { image, walk: &walks.first, rows: rows.as_mut_ptr(), pitch: plan.pitch };
+                    // SAFETY: `Kernels` of an available level; the image, which is only read, has the lines, as the callers checked its shape.
+                    unsafe { (kernels.gather)(&lines) };
+                    let run =
+                        |(i, sample): (usize, usize)| Run { a: sample * many.batch_stride + own.start, b: i * own.len(), len: own.len() };
+                    let runs: Vec<_> = samples.enumerate().map(run).collect();
+                    products(&plan, kernels, many, rows, &runs, sums, unit > units.start);
+                }
+            });
+        });
+        finish(&plan, kernels, inputs, partials, gw, accumulate);
+    });
+    true
+}
+
+/// Tiles of sums: for each block of the many channels and each few rows, where they start, in the order in which they follow each other.
+fn tiles<'a, T>(plan: &'a Plan, kernels: &'a Kernels<T>) -> impl Iterator<Item = (Range<usize>, Range<usize>, usize)> + 'a {
+    let (rows, mut at) = (plan.rows(), 0);
+    let blocks = splits(plan.many, plan.many.div_ceil(kernels.dot.len()));
+    blocks.flat_map(move |block| splits(rows, rows.div_ceil(BESIDE)).map(move |few| (block.clone(), few))).map(move |(block, few)| {
+        let start = at;
+        at += tile_len(block.len(), kernels.lanes);
+        (block, few, start)
+    })
+}
+
+/// Adds the products of a strip to sums, or begins them with those.
+fn products<T: Dispatch>(plan: &Plan, kernels: &Kernels<T>, many: Planes<'_, T>, rows: &[T], runs: &[Run], sums: &mut [T], add: bool) {
+    for (block, few, start) in tiles(plan, kernels) {
+        let dot = Dot {
+            a: many.data[block.start * many.channel_stride..].as_ptr(),
+            a_row: many.channel_stride,
+            b: rows[few.start * plan.pitch..].as_ptr(),
+            b_row: plan.pitch,
+            b_rows: few.len(),
+            runs,
+            to: sums[start..][..tile_len(block.len(), plan.lanes)].as_mut_ptr(),
+            accumulate: add,
+        };
+        // SAFETY: `Kernels` of an available level; both sides have the pixels of the runs, as the callers checked their shapes.
+        unsafe { kernels.dot[block.len() - 1](&dot) };
+    }
+}
+
+/// Adds the partial gradients up and writes them.
+fn finish<T: Dispatch>(plan: &Plan, kernels: &Kernels<T>, inputs: bool, partials: &mut [T], gw: &mut PlanesMut<'_, T>, accumulate: bool) {
+    let (taps, size) = (plan.taps.count(), plan.partial(kernels));
+    let (sums, others) = partials.split_at_mut(size);
+    for other in others.chunks_exact(size) {
+        sums.iter_mut().zip(other).for_each(|(sum, &other)| *sum += other);
+    }
+    for (block, few, start) in tiles(plan, kernels) {
+        for (k, sums) in block.zip(sums[start..].chunks(BESIDE)) {
+            for (row, &sum) in few.clone().zip(sums) {
+                let (c, tap) = (row / taps, row % taps);
+                let (output, input, tap) = if inputs { (k, c, tap) } else { (c, k, taps - 1 - tap) };
+                let to = &mut gw.data[output * gw.batch_stride + input * gw.channel_stride + tap];
+                *to = if accumulate { *to + sum } else { sum };
+            }
+        }
+    }
+}
