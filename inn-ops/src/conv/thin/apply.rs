@@ -44,7 +44,7 @@ fn plan<T: Dispatch>(g: &Geometry, adjoint: bool, kernels: &Kernels<T>) -> Optio
         READ
     };
     let blocks = plan.rows().div_ceil(kernels.product.len());
-    let here = targets as f64 * (1.0 + ADDED / sources as f64) + read * blocks as f64 / taps as f64;
+    let here = targets as f64 * (plan.filled() + ADDED / sources as f64) + read * blocks as f64 / taps as f64;
     let least = TARGETS * vector as f64 / LINE as f64;
     (here < least.max(targets as f64) + COPIED / taps as f64).then_some(plan)
 }

@@ -95,6 +95,11 @@ impl Plan {
         self.extents.iter().product()
     }
 
+    /// What whole vectors of a sample have by its pixels.
+    fn filled(&self) -> f64 {
+        self.pixels().next_multiple_of(self.lanes) as f64 / self.pixels() as f64
+    }
+
     /// The strip of a number of the samples of a group, and its pixels in each.
     fn strip(&self, samples: &Range<usize>, index: usize) -> (Strip, Range<usize>) {
         let [depth, height, width] = self.extents;

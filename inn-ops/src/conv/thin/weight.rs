@@ -15,7 +15,7 @@ use std::ops::Range;
 
 /// Pixels of a strip: rows of a block of many channels stay in the first-level cache.
 const PIXELS: usize = 1024;
-/// Pixels of a sample, or groups of samples, at least: from fewer, gathering costs more than it saves.
+/// Pixels of a sample at least, or groups of samples of whole vectors: from fewer, gathering costs more than it saves.
 const LEAST: usize = 128;
 const GROUPS: usize = 8;
 /// Partial gradients at most, and bytes of all of them.
@@ -50,8 +50,8 @@ fn plan<T: Dispatch>(g: &Geometry, kernels: &Kernels<T>) -> Option<(Plan, bool)>
     let channels = if inputs { [g.out_channels, g.in_channels] } else { [g.in_channels, g.out_channels] };
     let (lanes, bytes) = (kernels.lanes, size_of::<T>());
     let plan = Plan::new(g, channels, lanes, bytes, PIXELS, g.input_pixels().div_ceil(PIXELS), false)?;
-    let here = plan.rows() as f64 * (EACH + ROW / plan.many as f64);
-    let small = plan.pixels() < LEAST && plan.groups < GROUPS;
+    let here = plan.rows() as f64 * ((1.0 + EACH) * plan.filled() - 1.0 + ROW / plan.many as f64);
+    let small = plan.pixels() < LEAST && (plan.groups < GROUPS || plan.pixels() % lanes > 0);
     (!small && here < TURNED[usize::from(lanes * bytes < LINE)]).then_some((plan, inputs))
 }
 
