@@ -73,10 +73,14 @@ impl<'a> Weight<'a> {
         let (lanes, bytes) = (kernels.lanes, size_of::<T>());
         let (i, o, taps) = (g.in_channels, g.out_channels, g.taps());
         let padded = |channels: usize| channels.div_ceil(lanes) * lanes;
-        // Inputs have padding and halo to transpose, hence the odds. A single
+        // Inputs have padding and halo to transpose, and strides between what is read of them, hence the odds. A single
         // vector leaves tiles too thin to hide the loads, but taps make more
         // vectors of the inputs.
-        let thin = if o <= lanes && taps > 1 { 19 } else { 15 };
+        let thin = match (g.stride == [1; 3], o <= lanes && taps > 1) {
+            (_, true) => 19,
+            (true, false) => 15,
+            (false, false) => 13,
+        };
         let wide = if thin * padded(o) * i <= 16 * padded(i) * o { Wide::Output } else { Wide::Input };
         let budget = kernels.planes_bytes.min(MOST) / bytes;
         let work = i * o * taps;

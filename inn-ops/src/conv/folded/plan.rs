@@ -8,19 +8,19 @@ use crate::stack::fold::{self, Folding};
 
 /// Rows of the folded input at one time: a few vectors of each stay in the first-level cache.
 const ROWS: usize = 160;
-/// Channels on the other side times taps of the other axes that unfolding a channel is worth, those that folding one is, and those that folding one for a
-/// weight gradient is.
+/// Channels on the other side times taps of the other axes that unfolding a channel is worth, and those that folding one is.
 const WORTH_UNFOLDING: usize = 24;
 const WORTH_FOLDING: usize = 12;
-const WORTH_GRADIENT: usize = 48;
 /// Rows of a product at least.
 const LEAST_OUTPUTS: usize = 4;
 /// The part of the time that is left, in per cent at most, and that of a weight gradient.
 const LEFT: usize = 86;
-const LEFT_GRADIENT: usize = 82;
+const LEFT_GRADIENT: usize = 92;
 /// Vectors of multiplications that unfolding a vector of tiles takes as long as, and folding and turning one of an output gradient.
 const UNFOLD: usize = 20;
 const TURN: usize = 60;
+/// Vectors of multiplications that turning a vector of pixels takes as long as, where nothing is folded.
+const TURN_DIRECT: usize = 20;
 /// Vectors of multiplications that copying a vector of pixels of a short line takes as long as.
 const STAGED: usize = 6;
 /// Vectors of multiplications that shifting a vector of folded rows by lines takes as long as.
@@ -101,8 +101,7 @@ impl Plan {
         let plans = plans.flat_map(|plan| [plan.joined(op, kernels), Some(plan)]);
         let left = |plan: &Self| plan.left(op, kernels);
         let best = plans.flatten().min_by_key(left)?;
-        let worth =
-            if op == Op::WeightGradient { best.outputs * others >= WORTH_GRADIENT } else { best.inputs * others >= WORTH_UNFOLDING };
+        let worth = op == Op::WeightGradient || best.inputs * others >= WORTH_UNFOLDING;
         (best.outputs >= LEAST_OUTPUTS && worth && left(&best) <= most).then_some(best)
     }
 
@@ -196,7 +195,7 @@ impl Plan {
     /// The part of the time that is left, in per cent: multiplications, and what takes as long as some, in vectors, for a plane of the output.
     fn left<T: Dispatch>(&self, op: Op, kernels: &Kernels<T>) -> usize {
         let [depth, height, width] = self.to;
-        let [kz, ky, kx] = self.kernel;
+        let (taps, ky) = (self.kernel.iter().product::<usize>(), self.kernel[1]);
         let (filled, unfold) = match op {
             Op::WeightGradient => (self.outputs.next_multiple_of(self.lanes), TURN),
             _ => (self.outputs, UNFOLD),
@@ -227,11 +226,14 @@ impl Plan {
         let folds = (self.inputs * self.planes()) as f64 * sum_of_parts(height, self.groups, folds);
         let unfolds = self.outputs as f64 * sum_of_parts(height, self.groups, |lines| pass(unfold, 1, lines));
         let direct = match op {
-            // Vectors of the one side or the other.
-            Op::WeightGradient => (self.inputs * filled).min(self.inputs.next_multiple_of(self.lanes) * self.outputs),
-            _ => self.inputs * self.outputs,
+            // Vectors of the one side or the other, which are turned.
+            Op::WeightGradient => {
+                let inputs = self.inputs.next_multiple_of(self.lanes);
+                (filled * (self.inputs * taps + TURN_DIRECT)).min(inputs * (self.outputs * taps + TURN_DIRECT))
+            }
+            _ => self.inputs * self.outputs * taps,
         };
-        let direct = (direct * kz * ky * kx) as f64 * (height * width).div_ceil(self.lanes) as f64;
+        let direct = direct as f64 * (height * width).div_ceil(self.lanes) as f64;
         let prepared = prepared * self.lanes as f64 / (self.batch as f64 * (depth * height * width) as f64);
         (100.0 * ((products + folds + unfolds) / direct + prepared)).round() as usize
     }
