@@ -248,6 +248,7 @@ pub fn weight_gradient_at<T: ConvElement>(
             let c = MatrixMut { data: gw.data, row: gw.batch_stride, column: gw.channel_stride };
             dense::product(level, (g.out_channels, g.in_channels, g.batch), a, b, c, accumulate);
         }
+        _ if g.taps() == 1 && thin::weight_gradient(level, g, x, gy, &mut gw, accumulate) => {}
         _ if pixelwise::weight_gradient(level, g, x, gy, &mut gw, accumulate) => {}
         _ if folded::weight_gradient(level, g, x, gy, &mut gw, accumulate) => {}
         _ if thin::weight_gradient(level, g, x, gy, &mut gw, accumulate) => {}
@@ -278,18 +279,13 @@ pub(crate) fn scratch_of<T: ConvElement>(g: &Geometry, op: Op, threads: usize) -
     if !single && let Some(scratch) = folded::scratch(g, op, kernels, threads) {
         return scratch;
     }
-    let pixelwise = match op {
-        Op::WeightGradient => pixelwise::weight_scratch(g, kernels, threads),
-        _ => pixelwise::scratch(g, op == Op::InputGradient, kernels, threads),
-    };
-    if !single && let Some(scratch) = pixelwise {
-        return scratch;
-    }
-    let thin = match op {
+    let known = match op {
+        Op::WeightGradient if g.taps() == 1 => thin::weight_scratch(g, kernels).or_else(|| pixelwise::weight_scratch(g, kernels, threads)),
         Op::WeightGradient => thin::weight_scratch(g, kernels),
-        _ => thin::apply_scratch(g, op == Op::InputGradient, kernels),
+        _ => pixelwise::scratch(g, op == Op::InputGradient, kernels, threads)
+            .or_else(|| thin::apply_scratch(g, op == Op::InputGradient, kernels)),
     };
-    if !single && let Some(scratch) = thin {
+    if !single && let Some(scratch) = known {
         return scratch;
     }
     match op {

@@ -6,7 +6,7 @@
 
 mod weight;
 
-pub(super) use weight::{scratch as weight_scratch, weight_gradient};
+pub(super) use weight::{multiplied, scratch as weight_scratch, weight_gradient};
 
 use super::folded::WEIGHT_BYTES;
 use super::geometry::Geometry;

@@ -44,6 +44,12 @@ struct Plan {
     parts: usize,
 }
 
+/// Multiplications of a pixel where vectors run over the outputs, and where over the inputs, with what turning those takes as long as.
+pub(in crate::conv) fn multiplied(g: &Geometry, lanes: usize) -> [usize; 2] {
+    let side = |wide: usize, rows: usize| wide.next_multiple_of(lanes) * rows + TURNED * wide;
+    [side(g.out_channels, g.in_channels), side(g.in_channels, g.out_channels)]
+}
+
 impl Plan {
     fn new<T: Dispatch>(g: &Geometry, kernels: &Kernels<T>, threads: usize) -> Option<Self> {
         let (batch, pixels, bytes) = (g.batch, g.input_pixels(), size_of::<T>());
@@ -52,10 +58,10 @@ impl Plan {
         if !one || pixels < LEAST || i.saturating_mul(o).saturating_mul(batch.saturating_mul(pixels)) <= crate::conv::apply::SMALL {
             return None;
         }
-        let padded = |channels: usize| channels.next_multiple_of(kernels.lanes);
-        let outputs_are_wide = padded(o) * i + TURNED * o <= padded(i) * o + TURNED * i;
+        let [outputs, inputs] = multiplied(g, kernels.lanes);
+        let outputs_are_wide = outputs <= inputs;
         let (channels, rows) = if outputs_are_wide { (o, i) } else { (i, o) };
-        let wide = padded(channels);
+        let wide = channels.next_multiple_of(kernels.lanes);
         let strips = pixels.div_ceil((STRIP_BYTES / (wide * bytes)).clamp(LEAST / 2, STRIP));
         let most = (PARTIAL_BYTES / (rows * wide * bytes)).clamp(1, SLOTS.min(batch.saturating_mul(strips)));
         // A number that is dealt evenly to threads.

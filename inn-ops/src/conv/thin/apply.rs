@@ -33,6 +33,9 @@ const TARGETS: f64 = 2.9;
 fn plan<T: Dispatch>(g: &Geometry, adjoint: bool, kernels: &Kernels<T>) -> Option<Plan> {
     let (sources, targets) = if adjoint { (g.out_channels, g.in_channels) } else { (g.in_channels, g.out_channels) };
     let (bytes, pixels, taps) = (size_of::<T>(), g.input_pixels(), g.taps());
+    if taps == 1 {
+        return None;
+    }
     let wanted = STRIPS.div_ceil(g.batch).min(pixels / LEAST);
     let plan = Plan::new(g, [sources, targets], kernels.lanes, bytes, LEAST, wanted, true)?;
     let (vector, channel) = (kernels.lanes * bytes, pixels * bytes);

@@ -58,7 +58,7 @@ impl Plan {
         let same = g.stride == [1; 3] && (0..3).all(|axis| g.kernel[axis] == 2 * g.padding[axis] + 1);
         let rows = few.saturating_mul(g.taps());
         let all = g.input_pixels();
-        if !same || g.taps() == 1 || all < lanes || many == 0 || rows > MOST_ROWS {
+        if !same || all < lanes || many == 0 || rows > MOST_ROWS {
             return None;
         }
         let ([depth, height, width], [pz, py, px]) = (g.input, g.padding);

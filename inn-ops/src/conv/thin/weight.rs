@@ -5,6 +5,7 @@ use crate::conv::dot::{BESIDE, Dot, tile_len};
 use crate::conv::geometry::Geometry;
 use crate::conv::kernels::{Dispatch, Kernels};
 use crate::conv::outer::Run;
+use crate::conv::pixelwise::multiplied;
 use crate::conv::plan::{split, splits};
 use crate::conv::scratch::{Scratch, Shared, with_buffer};
 use crate::conv::{Planes, PlanesMut};
@@ -28,9 +29,17 @@ const EACH: f64 = 0.35;
 /// others.
 const TURNED: [f64; 2] = [24.0, 32.0];
 
+/// What scalar products of rows take by others, where kernels have one tap: if samples are whole vectors, and if not.
+const ONE_TAP: [f64; 2] = [1.25, 1.55];
+
 impl Plan {
     fn all(&self) -> usize {
         self.groups * self.strips
+    }
+
+    /// Elements of the rows of a strip: without neighbours, rows are the few channels as they are.
+    fn gathered(&self) -> usize {
+        if self.taps.count() > 1 { self.rows() * self.pitch } else { 0 }
     }
 
     /// Elements of a partial gradient.
@@ -50,6 +59,11 @@ fn plan<T: Dispatch>(g: &Geometry, kernels: &Kernels<T>) -> Option<(Plan, bool)>
     let channels = if inputs { [g.out_channels, g.in_channels] } else { [g.in_channels, g.out_channels] };
     let (lanes, bytes) = (kernels.lanes, size_of::<T>());
     let plan = Plan::new(g, channels, lanes, bytes, PIXELS, g.input_pixels().div_ceil(PIXELS), false)?;
+    if g.taps() == 1 {
+        let here = (plan.many * plan.few) as f64 * ONE_TAP[usize::from(plan.pixels() % lanes > 0)];
+        let [o, i] = multiplied(g, lanes);
+        return (here < o.min(i) as f64).then_some((plan, inputs));
+    }
     let here = plan.rows() as f64 * ((1.0 + EACH) * plan.filled() - 1.0 + ROW / plan.many as f64);
     let small = plan.pixels() < LEAST && (plan.groups < GROUPS || plan.pixels() % lanes > 0);
     (!small && here < TURNED[usize::from(lanes * bytes < LINE)]).then_some((plan, inputs))
@@ -62,7 +76,7 @@ pub(in crate::conv) fn scratch<T: Dispatch>(g: &Geometry, kernels: &Kernels<T>) 
     let runs = plan.batch.div_ceil(plan.groups) * size_of::<Run>();
     Some(Scratch {
         shared: plan.slots(kernels) * plan.partial(kernels) * bytes + 64,
-        each: plan.rows() * plan.pitch * bytes + plan.lists() + runs + 256,
+        each: plan.gathered() * bytes + if g.taps() > 1 { plan.lists() } else { 0 } + runs + 256,
         alone: plan.alone,
     })
 }
@@ -86,26 +100,33 @@ pub(in crate::conv) fn weight_gradient<T: Dispatch>(
         pool::each(slots, plan.alone, |slot| {
             // SAFETY: each slot has its own part.
             let sums = unsafe { std::slice::from_raw_parts_mut(shared.get().add(slot * size), size) };
-            with_arrays(plan.rows() * plan.pitch, |rows: &mut [T], walks| {
+            with_arrays(plan.gathered(), |rows: &mut [T], walks| {
                 let units = split(plan.all(), slots, slot);
                 for unit in units.clone() {
                     let samples = split(plan.batch, plan.groups, unit / plan.strips);
                     let (strip, own) = plan.strip(&samples, unit % plan.strips);
-                    walks.first.set(plan.lanes, plan.extents, plan.taps, &strip, 1);
-                    let image = Image {
-                        data: few.data.as_ptr().cast_mut(),
-                        channels: plan.few,
-                        batch_stride: few.batch_stride,
-                        channel_stride: few.channel_stride,
-                        step: 1,
+                    let gathered = plan.gathered() > 0;
+                    if gathered {
+                        walks.first.set(plan.lanes, plan.extents, plan.taps, &strip, 1);
+                        let image = Image {
+                            data: few.data.as_ptr().cast_mut(),
+                            channels: plan.few,
+                            batch_stride: few.batch_stride,
+                            channel_stride: few.channel_stride,
+                            step: 1,
+                        };
+                        let lines = Lines { image, walk: &walks.first, rows: rows.as_mut_ptr(), pitch: plan.pitch };
+                        // SAFETY: `Kernels` of an available level; the image, which is only read, has the lines, as the callers checked its shape.
+                        unsafe { (kernels.gather)(&lines) };
+                    }
+                    let (b, row) = if gathered { (&*rows, plan.pitch) } else { (few.data, few.channel_stride) };
+                    let run = |(i, sample): (usize, usize)| Run {
+                        a: sample * many.batch_stride + own.start,
+                        b: if gathered { i * own.len() } else { sample * few.batch_stride + own.start },
+                        len: own.len(),
                     };
-                    let lines = Lines { image, walk: &walks.first, rows: rows.as_mut_ptr(), pitch: plan.pitch };
-                    // SAFETY: `Kernels` of an available level; the image, which is only read, has the lines, as the callers checked its shape.
-                    unsafe { (kernels.gather)(&lines) };
-                    let run =
-                        |(i, sample): (usize, usize)| Run { a: sample * many.batch_stride + own.start, b: i * own.len(), len: own.len() };
                     let runs: Vec<_> = samples.enumerate().map(run).collect();
-                    products(&plan, kernels, many, rows, &runs, sums, unit > units.start);
+                    products(&plan, kernels, many, (b, row), &runs, sums, unit > units.start);
                 }
             });
         });
@@ -126,13 +147,21 @@ fn tiles<'a, T>(plan: &'a Plan, kernels: &'a Kernels<T>) -> impl Iterator<Item =
 }
 
 /// Adds the products of a strip to sums, or begins them with those.
-fn products<T: Dispatch>(plan: &Plan, kernels: &Kernels<T>, many: Planes<'_, T>, rows: &[T], runs: &[Run], sums: &mut [T], add: bool) {
+fn products<T: Dispatch>(
+    plan: &Plan,
+    kernels: &Kernels<T>,
+    many: Planes<'_, T>,
+    (rows, pitch): (&[T], usize),
+    runs: &[Run],
+    sums: &mut [T],
+    add: bool,
+) {
     for (block, few, start) in tiles(plan, kernels) {
         let dot = Dot {
             a: many.data[block.start * many.channel_stride..].as_ptr(),
             a_row: many.channel_stride,
-            b: rows[few.start * plan.pitch..].as_ptr(),
-            b_row: plan.pitch,
+            b: rows[few.start * pitch..].as_ptr(),
+            b_row: pitch,
             b_rows: few.len(),
             runs,
             to: sums[start..][..tile_len(block.len(), plan.lanes)].as_mut_ptr(),
