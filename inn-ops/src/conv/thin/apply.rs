@@ -1,7 +1,7 @@
 //! Forward and input gradient, onto few channels. Strips of a sample add to pixels of their neighbours, so every other one runs at one time; what meets at
 //! a pixel is added in that order, however many threads there are.
 
-use super::{LINE, Plan};
+use super::{LINE, PERIOD, Plan};
 use crate::conv::geometry::Geometry;
 use crate::conv::kernels::{Dispatch, Kernels};
 use crate::conv::micro::{Finish, Spread};
@@ -23,7 +23,7 @@ const ADDED: f64 = 12.0;
 /// Those that reading a vector of the source takes as long as, for each block of rows: where channels follow each other at any distance, at one at which
 /// they meet in the first-level cache, for vectors shorter than its lines, and at one at which they meet in the second level.
 const READ: f64 = 0.5;
-const READ_BESIDE: (usize, f64) = (4 << 10, 2.5);
+const READ_BESIDE: f64 = 2.5;
 const READ_FAR: (usize, f64) = (64 << 10, 3.0);
 /// The same for a vector that is copied to planes instead, and the targets below which its unaligned reads count, for vectors as long as a line.
 const COPIED: f64 = 17.0;
@@ -41,8 +41,8 @@ fn plan<T: Dispatch>(g: &Geometry, adjoint: bool, kernels: &Kernels<T>) -> Optio
     let (vector, channel) = (kernels.lanes * bytes, pixels * bytes);
     let read = if channel.is_multiple_of(READ_FAR.0) {
         READ_FAR.1
-    } else if channel.is_multiple_of(READ_BESIDE.0) && vector < LINE {
-        READ_BESIDE.1
+    } else if channel.is_multiple_of(PERIOD) && vector < LINE {
+        READ_BESIDE
     } else {
         READ
     };

@@ -31,8 +31,9 @@ const MOST_ROWS: usize = 256;
 const STRIP_BYTES: usize = 256 << 10;
 const MOST_BYTES: usize = 4 << 20;
 
-/// Bytes of a line of the cache.
+/// Bytes of a line of the cache, and the distance at which lines meet in its first level.
 const LINE: usize = 64;
+const PERIOD: usize = 4 << 10;
 
 /// The decomposition of a call.
 struct Plan {

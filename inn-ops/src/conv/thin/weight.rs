@@ -1,6 +1,6 @@
 //! The weight gradient where inputs or outputs have few channels. Each of some slots sums its strips up in their order, and the slots are added in theirs.
 
-use super::{LINE, Plan};
+use super::{LINE, PERIOD, Plan};
 use crate::conv::dot::{BESIDE, Dot, tile_len};
 use crate::conv::geometry::Geometry;
 use crate::conv::kernels::{Dispatch, Kernels};
@@ -16,9 +16,12 @@ use std::ops::Range;
 
 /// Pixels of a strip: rows of a block of many channels stay in the first-level cache.
 const PIXELS: usize = 1024;
-/// Pixels of a sample at least, or groups of samples of whole vectors: from fewer, gathering costs more than it saves.
+/// Samples of a strip at most, where they meet in that cache: lines of some pieces of it only, in most of its ways.
+const SAMPLES: usize = 8;
+/// Pixels of a sample at least: with fewer, samples have to be whole vectors, there have to be so many groups of them, and less of the time may be left.
 const LEAST: usize = 128;
-const GROUPS: usize = 8;
+const GROUPS: usize = 4;
+const SMALL: f64 = 0.7;
 /// Partial gradients at most, and bytes of all of them.
 const SLOTS: usize = 16;
 const PARTIAL_BYTES: usize = 2 << 20;
@@ -58,15 +61,20 @@ fn plan<T: Dispatch>(g: &Geometry, kernels: &Kernels<T>) -> Option<(Plan, bool)>
     let inputs = g.in_channels <= g.out_channels;
     let channels = if inputs { [g.out_channels, g.in_channels] } else { [g.in_channels, g.out_channels] };
     let (lanes, bytes) = (kernels.lanes, size_of::<T>());
-    let plan = Plan::new(g, channels, lanes, bytes, PIXELS, g.input_pixels().div_ceil(PIXELS), false)?;
+    let channel = g.input_pixels() * bytes;
+    let meet = (channels[0] * channel).is_multiple_of(PERIOD) && kernels.dot.len() * channel < PERIOD;
+    let pixels = if meet { PIXELS.min(SAMPLES * g.input_pixels()) } else { PIXELS };
+    let plan = Plan::new(g, channels, lanes, bytes, pixels, g.input_pixels().div_ceil(PIXELS), false)?;
     if g.taps() == 1 {
         let here = (plan.many * plan.few) as f64 * ONE_TAP[usize::from(plan.pixels() % lanes > 0)];
         let [o, i] = multiplied(g, lanes);
         return (here < o.min(i) as f64).then_some((plan, inputs));
     }
     let here = plan.rows() as f64 * ((1.0 + EACH) * plan.filled() - 1.0 + ROW / plan.many as f64);
-    let small = plan.pixels() < LEAST && (plan.groups < GROUPS || plan.pixels() % lanes > 0);
-    (!small && here < TURNED[usize::from(lanes * bytes < LINE)]).then_some((plan, inputs))
+    let turned = TURNED[usize::from(lanes * bytes < LINE)];
+    let worth =
+        if plan.pixels() >= LEAST { here < turned } else { here < SMALL * turned && plan.groups >= GROUPS && plan.pixels() % lanes == 0 };
+    worth.then_some((plan, inputs))
 }
 
 /// Upper bound on the working memory of [`weight_gradient`], if it takes the convolution.
