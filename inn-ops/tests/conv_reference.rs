@@ -152,8 +152,6 @@ fn few_targets() {
     }
 }
 
-/// Channel counts around whole vectors and blocks of rows, in both roles, with
-/// few and many samples of few pixels, down to a single one (dense data).
 /// Shapes that are folded to fewer multiplications: signals, images and volumes, lines that fill their tiles and lines that do not, several strips, parts of lines, chunks of
 /// channels, parts of outputs.
 #[test]
@@ -198,6 +196,8 @@ fn folded_shapes() {
     }
 }
 
+/// Channel counts around whole vectors and blocks of rows, in both roles, with
+/// few and many samples of few pixels, down to a single one (dense data).
 #[test]
 fn channels_and_batches() {
     let mut random = Random(9);

@@ -47,29 +47,11 @@ pub(crate) unsafe fn dot<L: Lanes, const MR: usize>(p: &Dot<'_, L::Elem>) {
             }
             let whole = run.len / L::N * L::N;
             for q in (0..whole).step_by(L::N) {
-                let mut y = [L::zero(); BESIDE];
-                for n in 0..BESIDE {
-                    y[n] = L::load(b[n].add(q));
-                }
-                for m in 0..MR {
-                    let x = L::load(a[m].add(q));
-                    for n in 0..BESIDE {
-                        acc[m][n] = x.mul_add(y[n], acc[m][n]);
-                    }
-                }
+                step(&mut acc, &a, &b, q, |from| L::load(from));
             }
             if whole < run.len {
                 let mask = u32::MAX >> (32 - (run.len - whole));
-                let mut y = [L::zero(); BESIDE];
-                for n in 0..BESIDE {
-                    y[n] = L::load_masked(b[n].add(whole), mask);
-                }
-                for m in 0..MR {
-                    let x = L::load_masked(a[m].add(whole), mask);
-                    for n in 0..BESIDE {
-                        acc[m][n] = x.mul_add(y[n], acc[m][n]);
-                    }
-                }
+                step(&mut acc, &a, &b, whole, |from| L::load_masked(from, mask));
             }
         }
         // Copied one by one, see `micro::panel`.
@@ -82,6 +64,33 @@ pub(crate) unsafe fn dot<L: Lanes, const MR: usize>(p: &Dot<'_, L::Elem>) {
         finish::<L, MR, 0>(p, &out);
         finish::<L, MR, 1>(p, &out);
         finish::<L, MR, 2>(p, &out);
+    }
+}
+
+/// Adds the products of a vector of each row.
+///
+/// # Safety
+/// As [`dot`]; the rows have what is loaded.
+#[inline(always)]
+unsafe fn step<L: Lanes, const MR: usize>(
+    acc: &mut [[L; BESIDE]; MR],
+    a: &[*const L::Elem; MR],
+    b: &[*const L::Elem; BESIDE],
+    q: usize,
+    load: impl Fn(*const L::Elem) -> L,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut y = [L::zero(); BESIDE];
+        for n in 0..BESIDE {
+            y[n] = load(b[n].add(q));
+        }
+        for m in 0..MR {
+            let x = load(a[m].add(q));
+            for n in 0..BESIDE {
+                acc[m][n] = x.mul_add(y[n], acc[m][n]);
+            }
+        }
     }
 }
 

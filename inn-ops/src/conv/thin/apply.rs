@@ -30,7 +30,7 @@ const COPIED: f64 = 17.0;
 const TARGETS: f64 = 2.9;
 
 /// The plan of a convolution or its adjoint, if it is worth it.
-fn plan<T: Dispatch>(g: &Geometry, adjoint: bool, kernels: &Kernels<T>) -> Option<Plan> {
+pub(super) fn plan<T: Dispatch>(g: &Geometry, adjoint: bool, kernels: &Kernels<T>) -> Option<Plan> {
     let (sources, targets) = if adjoint { (g.out_channels, g.in_channels) } else { (g.in_channels, g.out_channels) };
     let (bytes, pixels, taps) = (size_of::<T>(), g.input_pixels(), g.taps());
     if taps == 1 {

@@ -12,7 +12,7 @@
 //! ```text
 //! R[(c, t), p] = few[c, p + t - padding],      gw[k, c, t] = sum over p of many[k, p] * R[(c, t), p]
 //! ```
-//! All of this is done strip by strip: lines of a sample, parts of a signal, or a few small samples.
+//! A kernel of one tap has no neighbourhoods, and the few channels are rows as they are. All of this is done strip by strip: lines of a sample, parts of a signal, or a few small samples.
 
 mod apply;
 mod weight;
@@ -121,5 +121,43 @@ impl Plan {
         let places = lines * 24 * (kz * ky + taps) + 40 * (lines + kz * self.extents[1] + ky);
         let masks = 12 * (kx + 1) * (self.extents[2].min(self.pitch) / self.lanes + 2) + 16 * taps * (self.pitch / self.lanes + 2);
         2 * places + masks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conv::kernels::Dispatch;
+    use crate::simd::Level;
+
+    /// The convolutions that the tests against nested loops have for this are decomposed in each way: several samples to a strip, strips of a sample
+    /// in images and volumes, parts of signals; one tap.
+    #[test]
+    fn few_channels_are_decomposed_in_each_way() {
+        let shapes = [
+            (17, 2, 40, [1, 11, 13], 3, [false, false]),
+            (5, 3, 70, [1, 29, 31], 3, [true, false]),
+            (2, 1, 33, [1, 70, 37], 5, [true, true]),
+            (1, 2, 40, [1, 1, 40000], 5, [true, true]),
+            (1, 1, 40, [10, 12, 13], 3, [true, true]),
+        ];
+        for level in Level::available() {
+            let kernels = f32::kernels(level);
+            for (batch, few, many, input, k, cut) in shapes {
+                let kernel = input.map(|extent| if extent > 1 { k } else { 1 });
+                let g = Geometry::new(batch, few, many, input, kernel, [1; 3], kernel.map(|k| k / 2)).unwrap();
+                let apply = apply::plan(&g, true, kernels).unwrap();
+                let (weight, inputs) = weight::plan(&g, kernels).unwrap();
+                assert!(inputs && [apply.strips > 1, weight.strips > 1] == cut, "{g:?} at {level:?}");
+                assert!(cut[0] || batch < 17 || apply.groups < batch && weight.groups < batch, "{g:?} at {level:?}");
+            }
+            let one = Geometry::new(3, 5, 70, [1, 9, 11], [1; 3], [1; 3], [0; 3]).unwrap();
+            assert!(
+                apply::plan(&one, true, kernels).is_none() && weight::plan(&one, kernels).is_some_and(|(plan, _)| plan.gathered() == 0)
+            );
+            // Neither stays where both sides have many channels.
+            let many = Geometry::new(2, 64, 64, [1, 32, 32], [1, 3, 3], [1; 3], [0, 1, 1]).unwrap();
+            assert!(apply::plan(&many, true, kernels).is_none() && weight::plan(&many, kernels).is_none());
+        }
     }
 }

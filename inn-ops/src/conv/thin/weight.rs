@@ -31,7 +31,6 @@ const EACH: f64 = 0.35;
 /// What a vector of the many channels takes instead that is turned, so that their lanes are channels: for vectors as long as a line of the cache, and for
 /// others.
 const TURNED: [f64; 2] = [24.0, 32.0];
-
 /// What scalar products of rows take by others, where kernels have one tap: if samples are whole vectors, and if not.
 const ONE_TAP: [f64; 2] = [1.25, 1.55];
 
@@ -41,13 +40,13 @@ impl Plan {
     }
 
     /// Elements of the rows of a strip: without neighbours, rows are the few channels as they are.
-    fn gathered(&self) -> usize {
+    pub(super) fn gathered(&self) -> usize {
         if self.taps.count() > 1 { self.rows() * self.pitch } else { 0 }
     }
 
     /// Elements of a partial gradient.
     fn partial<T>(&self, kernels: &Kernels<T>) -> usize {
-        tiles(self, kernels).last().map_or(0, |(block, _, start)| start + tile_len(block.len(), self.lanes))
+        self.many.div_ceil(kernels.dot.len()) * self.rows().div_ceil(BESIDE) * tile(kernels)
     }
 
     /// Partial gradients: a number that is dealt evenly to threads.
@@ -57,12 +56,12 @@ impl Plan {
 }
 
 /// The plan of a weight gradient, if it is worth it, and whether it is the inputs that are few.
-fn plan<T: Dispatch>(g: &Geometry, kernels: &Kernels<T>) -> Option<(Plan, bool)> {
+pub(super) fn plan<T: Dispatch>(g: &Geometry, kernels: &Kernels<T>) -> Option<(Plan, bool)> {
     let inputs = g.in_channels <= g.out_channels;
     let channels = if inputs { [g.out_channels, g.in_channels] } else { [g.in_channels, g.out_channels] };
     let (lanes, bytes) = (kernels.lanes, size_of::<T>());
     let channel = g.input_pixels() * bytes;
-    let meet = (channels[0] * channel).is_multiple_of(PERIOD) && kernels.dot.len() * channel < PERIOD;
+    let meet = channels[0].saturating_mul(channel).is_multiple_of(PERIOD) && kernels.dot.len() * channel < PERIOD;
     let pixels = if meet { PIXELS.min(SAMPLES * g.input_pixels()) } else { PIXELS };
     let plan = Plan::new(g, channels, lanes, bytes, pixels, g.input_pixels().div_ceil(PIXELS), false)?;
     if g.taps() == 1 {
@@ -143,15 +142,16 @@ pub(in crate::conv) fn weight_gradient<T: Dispatch>(
     true
 }
 
-/// Tiles of sums: for each block of the many channels and each few rows, where they start, in the order in which they follow each other.
-fn tiles<'a, T>(plan: &'a Plan, kernels: &'a Kernels<T>) -> impl Iterator<Item = (Range<usize>, Range<usize>, usize)> + 'a {
-    let (rows, mut at) = (plan.rows(), 0);
+/// Elements of a tile of sums, that of the largest block.
+fn tile<T>(kernels: &Kernels<T>) -> usize {
+    tile_len(kernels.dot.len(), kernels.lanes)
+}
+
+/// Tiles of sums, one after the other: for each block of the many channels, and each few rows.
+fn tiles<T>(plan: &Plan, kernels: &Kernels<T>) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+    let rows = plan.rows();
     let blocks = splits(plan.many, plan.many.div_ceil(kernels.dot.len()));
-    blocks.flat_map(move |block| splits(rows, rows.div_ceil(BESIDE)).map(move |few| (block.clone(), few))).map(move |(block, few)| {
-        let start = at;
-        at += tile_len(block.len(), kernels.lanes);
-        (block, few, start)
-    })
+    blocks.flat_map(move |block| splits(rows, rows.div_ceil(BESIDE)).map(move |few| (block.clone(), few)))
 }
 
 /// Adds the products of a strip to sums, or begins them with those.
@@ -164,7 +164,7 @@ fn products<T: Dispatch>(
     sums: &mut [T],
     add: bool,
 ) {
-    for (block, few, start) in tiles(plan, kernels) {
+    for ((block, few), sums) in tiles(plan, kernels).zip(sums.chunks_exact_mut(tile(kernels))) {
         let dot = Dot {
             a: many.data[block.start * many.channel_stride..].as_ptr(),
             a_row: many.channel_stride,
@@ -172,10 +172,11 @@ fn products<T: Dispatch>(
             b_row: pitch,
             b_rows: few.len(),
             runs,
-            to: sums[start..][..tile_len(block.len(), plan.lanes)].as_mut_ptr(),
+            to: sums.as_mut_ptr(),
             accumulate: add,
         };
-        // SAFETY: `Kernels` of an available level; both sides have the pixels of the runs, as the callers checked their shapes.
+        // SAFETY: `Kernels` of an available level; both sides have the pixels of the runs, as the callers checked their shapes; a tile has room for
+        // the sums of any block.
         unsafe { kernels.dot[block.len() - 1](&dot) };
     }
 }
@@ -187,8 +188,8 @@ fn finish<T: Dispatch>(plan: &Plan, kernels: &Kernels<T>, inputs: bool, partials
     for other in others.chunks_exact(size) {
         sums.iter_mut().zip(other).for_each(|(sum, &other)| *sum += other);
     }
-    for (block, few, start) in tiles(plan, kernels) {
-        for (k, sums) in block.zip(sums[start..].chunks(BESIDE)) {
+    for ((block, few), sums) in tiles(plan, kernels).zip(sums.chunks_exact(tile(kernels))) {
+        for (k, sums) in block.zip(sums.chunks_exact(BESIDE)) {
             for (row, &sum) in few.clone().zip(sums) {
                 let (c, tap) = (row / taps, row % taps);
                 let (output, input, tap) = if inputs { (k, c, tap) } else { (c, k, taps - 1 - tap) };
