@@ -190,8 +190,10 @@ pub(crate) fn pack<'a, T: Dispatch>(kernels: &Kernels<T>, alone: bool, sources: 
 
 /// Thirds of kernels that are turned at one time.
 const TOGETHER: usize = 64;
+/// Columns of kernels, each third of which belongs to a matrix of its own, that are turned at one time.
+const APART_TOGETHER: usize = 16;
 /// How many kernels ahead to fetch into the cache, where they do not follow each other.
-const KERNELS_AHEAD: usize = 2;
+const KERNELS_AHEAD: usize = 6;
 
 /// Packs a block of rows of all matrices that a source of kernels makes; `to` is where the block of the first one goes.
 fn fold_block<T: Dispatch>(kernels: &Kernels<T>, to: *mut T, range: Range<usize>, s: &Source<'_, T>, kernel: &Kernel<'_>) {
@@ -199,8 +201,12 @@ fn fold_block<T: Dispatch>(kernels: &Kernels<T>, to: *mut T, range: Range<usize>
     let (lanes, height, each) = (kernels.lanes, range.len(), kernel.shape().0);
     let matrix = s.rows * s.columns * each;
     let adjacent = s.column == taps && !apart;
-    let (step, far) = if adjacent { (Kernel::together(thirds), 0) } else { (1, KERNELS_AHEAD * s.column) };
-    let (to_row, part) = if apart { (matrix, thirds * matrix) } else { (height, matrix) };
+    let step = if apart { APART_TOGETHER } else if adjacent { Kernel::together(thirds) } else { 1 };
+    let far = if adjacent { 0 } else { KERNELS_AHEAD * s.column };
+    // Matrices of thirds are filled one after the other: their places lie powers of two apart, and would not all stay in the first-level cache.
+    let (passes, part, third) = if apart { (thirds, thirds * matrix, 3 * step * lanes) } else { (1, matrix, 0) };
+    let of_third: Vec<usize> = (0..taps * usize::from(apart)).map(|tap| tap / 3 * third + tap % 3 * lanes).collect();
+    let places = if apart { Some(&of_third[..]) } else { places };
     with_buffer(3 * thirds * step * lanes, |turned: &mut [T]| {
         if 3 * thirds > taps {
             // Where a kernel has less than three taps, nothing is written.
@@ -209,22 +215,27 @@ fn fold_block<T: Dispatch>(kernels: &Kernels<T>, to: *mut T, range: Range<usize>
         for r in (0..height).step_by(lanes) {
             let rows = lanes.min(height - r);
             for k in (0..s.columns).step_by(step) {
-                let (count, from) = (step.min(s.columns - k), (range.start + r) * s.row + k * s.column);
-                assert!(s.from.len() >= from + (rows - 1) * s.row + count * taps);
-                let plain = Turn::new((s.from[from..].as_ptr(), s.row), rows, count * taps, (turned.as_mut_ptr(), lanes));
-                let fold = fold::Weights {
-                    from: turned.as_ptr(),
-                    kernels: count * thirds,
-                    rows,
-                    to: to.wrapping_add(k * each * height + r),
-                    to_row,
-                    part,
-                };
-                // SAFETY: `Kernels` of an available level; the weights as asserted, and there is room for all places; `pack` has seen that there is
-                // room for the matrices, and no two blocks share an element.
-                unsafe {
-                    (kernels.turn)(&Turn { pad: true, places, ahead: plain.ahead.max(far), ..plain });
-                    (kernels.folded(folding).weights)(&fold);
+                let count = step.min(s.columns - k);
+                let (turns, columns) = if adjacent { (1, count * taps) } else { (count, taps) };
+                for i in 0..turns {
+                    let from = (range.start + r) * s.row + (k + i) * s.column;
+                    assert!(s.from.len() >= from + (rows - 1) * s.row + columns);
+                    let to = turned.as_mut_ptr().wrapping_add(3 * i * lanes);
+                    let plain = Turn::new((s.from[from..].as_ptr(), s.row), rows, columns, (to, lanes));
+                    // SAFETY: `Kernels` of an available level; the weights as asserted, and there is room for all places.
+                    unsafe { (kernels.turn)(&Turn { pad: true, places, ahead: plain.ahead.max(far), ..plain }) };
+                }
+                for pass in 0..passes {
+                    let fold = fold::Weights {
+                        from: turned[pass * third..].as_ptr(),
+                        kernels: if apart { count } else { count * thirds },
+                        rows,
+                        to: to.wrapping_add(pass * matrix + k * each * height + r),
+                        to_row: height,
+                        part,
+                    };
+                    // SAFETY: as above; `pack` has seen that there is room for the matrices, and no two blocks share an element.
+                    unsafe { (kernels.folded(folding).weights)(&fold) };
                 }
             }
         }
