@@ -111,8 +111,8 @@ impl<T: CpuElement> Desk<T> {
 }
 
 impl<T: CpuElement, A: Pointwise> Common<'_, T, A> {
-    /// The adjoint of a strip, for Y_i in `y(i)`, from the cotangent `gout` of its output: adds to `gx` and to the partial gradient. X_n lies in
-    /// `x_top` if it is there already.
+    /// The adjoint of a strip, for Y_i in `y(i)`, from the cotangent `gout` of its output: adds to `gx`, or sets that aside, and to the partial
+    /// gradient. X_n lies in `x_top` if it is there already.
     ///
     /// # Safety
     /// The images as [`adjoint`] says, the arrays as [`Desk::new`] made them; nobody else adds to pixels of `gx` that the strip reaches.
@@ -124,7 +124,7 @@ impl<T: CpuElement, A: Pointwise> Common<'_, T, A> {
         walks: &Walks,
         desk: &mut Desk<T>,
         y: impl Fn(usize) -> *mut T,
-        x_top: Option<*mut T>,
+        (x_top, aside): (Option<*mut T>, Option<*mut T>),
     ) {
         let plan = self.plan;
         let (n, wide, lanes, arrays, top) = (plan.hidden, plan.wide(), plan.lanes, plan.arrays(), plan.middle);
@@ -172,8 +172,7 @@ impl<T: CpuElement, A: Pointwise> Common<'_, T, A> {
             for (rows, w) in self.ins.iter().zip(way.first.chunks(arrays * plan.shifts())) {
                 self.gather(inputs[rows.image], &walks.first, rows, edge);
                 outer_all(&walks.first, rows.rows.len(), part.add(plan.unfolded(rows.rows.start) * wide));
-                self.to_edge(w, &walks.first, &at, (g, m), edge, None);
-                self.scatter(gx[rows.image], &walks.first, rows, edge);
+                self.give(w, &walks.first, (g, m), edge, None, (0, rows), (gx[rows.image], aside));
             }
         }
         desk.first = false;
@@ -206,7 +205,7 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
         (None, common.pack_back(back))
     };
     let shared = Shared::new(partials);
-    let slot = |phase: usize, slot: usize| {
+    let slot = |phase: usize, slot: usize, aside: [Shared<T>; 2]| {
         with_arrays(thread_len(plan, ways == 1), |buffer: &mut [T], walks| {
             // SAFETY: every slot has a partial gradient.
             let mut desk = unsafe { Desk::new(plan, buffer.as_mut_ptr(), shared.get().add(slot * plan.weights()), phase == 0) };
@@ -224,18 +223,23 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
                     let mut x_top = None;
                     if let (Hidden::Again(out), Some(forward)) = (&hidden, &forward) {
                         let x = common.hidden(forward, inputs, &walks.first, desk.edge, ([desk.x, desk.next], desk.m), y);
-                        common.output(forward, walks.last(), desk.edge, (x, desk.m), *out);
+                        common.output(forward, walks.last(), desk.edge, (x, desk.m), (*out, common.aside(1, s, aside[1])));
                         x_top = Some(x);
                     }
-                    common.strip_back(&way, (inputs, gx), gout, walks, &mut desk, y, x_top);
+                    common.strip_back(&way, (inputs, gx), gout, walks, &mut desk, y, (x_top, common.aside(0, s, aside[0])));
                 }
             }
             // SAFETY: as above.
             unsafe { desk.finish(plan) };
         });
     };
-    for phase in 0..plan.phases() {
-        pool::each(plan.slots, common.alone, |s| slot(phase, s));
-    }
+    let pass = |aside: [Shared<T>; 2]| {
+        for phase in 0..plan.phases() {
+            pool::each(plan.slots, common.alone, |s| slot(phase, s, aside));
+        }
+    };
+    let again = if let Hidden::Again(out) = &hidden { &[*out][..] } else { &[] };
+    // SAFETY: the caller's promise.
+    unsafe { common.with_aside(0, gx, |of_inputs| common.with_aside(1, again, |of_output| pass([of_inputs, of_output]))) };
     sums::write(&common, partials, write);
 }

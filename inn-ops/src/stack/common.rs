@@ -4,12 +4,13 @@ use super::Weights;
 use super::lines::{Image, Lines};
 use super::plan::{Plan, Taps};
 use super::pointwise::Rows;
-use super::product::Tables;
+use super::product::{Packed, Tables};
 use super::walk::Walk;
 use crate::conv::kernels::Kernels;
 use crate::conv::micro::Spread;
-use crate::conv::scratch::with_buffer;
+use crate::conv::scratch::{Shared, with_buffer};
 use crate::cpu::CpuElement;
+use crate::pool;
 use crate::simd::{self, Element, Level};
 use inn_core::stack::Pointwise;
 use std::cell::RefCell;
@@ -161,5 +162,70 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
         let kernel = self.plan.folding.map_or(self.kernels.scatter, |folding| self.kernels.folded(folding).scatter);
         // SAFETY: the caller's promise; the part lies within the image.
         unsafe { kernel(&Lines { image: image.part(&part.channels), walk, rows, pitch: self.edge_row() }) };
+    }
+
+    /// Where strip `s` sets its rows aside, in memory for those of all strips, if it does; see [`with_aside`](Self::with_aside).
+    pub(super) fn aside(&self, to: usize, s: usize, rows: Shared<T>) -> Option<*mut T> {
+        let strip = self.plan.rows_len(to, [self.plan.inputs, self.plan.outputs][to]);
+        self.plan.aside.then(|| rows.get().wrapping_add(s * strip))
+    }
+
+    /// Adds rows of neighbourhoods, made from hidden arrays, to an image, or sets them aside with those of the other parts.
+    ///
+    /// # Safety
+    /// As [`to_edge`](Self::to_edge) and [`scatter`](Self::scatter).
+    pub(super) unsafe fn give(
+        &self,
+        way: &[Packed<'_, T>],
+        walk: &Walk,
+        hidden: (*mut T, *mut T),
+        edge: *mut T,
+        bias: Option<*const T>,
+        (to, part): (usize, &Part),
+        (image, aside): (Image<T>, Option<*mut T>),
+    ) {
+        let place = self.place(to, part);
+        let rows = aside.map_or(edge, |aside| aside.wrapping_add(place));
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.to_edge(way, walk, &self.hidden_rows(walk), hidden, rows, bias);
+            if aside.is_none() {
+                self.scatter(image, walk, part, rows);
+            }
+        }
+    }
+
+    /// Where the rows of a part start among those of all.
+    fn place(&self, to: usize, part: &Part) -> usize {
+        self.plan.rows_len(to, part.rows.start / [self.plan.first, self.plan.last][to].count())
+    }
+
+    /// Lends `pass`, over all strips, memory for what they set aside for the images that `to` is (0: the inputs, 1: the output), and then adds it in the
+    /// order in which strips meet.
+    ///
+    /// # Safety
+    /// As [`scatter`](Self::scatter) for all strips, each of which has put its rows at its [`aside`](Self::aside) in the end.
+    pub(super) unsafe fn with_aside(&self, to: usize, images: &[Image<T>], pass: impl FnOnce(Shared<T>)) {
+        let len = if images.is_empty() { 0 } else { self.plan.aside_len(to) };
+        with_buffer(len, |rows: &mut [T]| {
+            let rows = Shared::new(rows);
+            pass(rows);
+            pool::each(if len > 0 { self.plan.groups() } else { 0 }, self.alone, |group| {
+                with_arrays(0, |_: &mut [T], walks| {
+                    for s in self.plan.group_strips(group) {
+                        walks.set(self.plan, s);
+                        let walk = [&walks.first, walks.last()][to];
+                        for part in [&self.ins, &self.outs][to] {
+                            // SAFETY: the caller's promise; groups share no sample.
+                            unsafe {
+                                if let Some(rows) = self.aside(to, s, rows) {
+                                    self.scatter(images[part.image], walk, part, rows.add(self.place(to, part)));
+                                }
+                            }
+                        }
+                    }
+                });
+            });
+        });
     }
 }

@@ -20,7 +20,7 @@ use inn_core::stack::Pointwise;
 use std::ops::Range;
 
 /// Groups from which each is worth a task of its own: with fewer, the parts of a sample are dealt to threads.
-const GROUPS: usize = 6;
+pub(super) const GROUPS: usize = 6;
 /// Bytes of the hidden values that are kept at one time, at most: more are out of the cache again before the adjoint needs them.
 const KEPT_BYTES: usize = 4 << 20;
 /// Bytes of the output of a group at most: each thread has room for one, and a large volume must not be there once more for every thread.
@@ -142,7 +142,7 @@ pub(super) unsafe fn map<T: CpuElement, A: Pointwise>(
                     for s in plan.group_strips(g) {
                         walks.set(plan, s);
                         let x = common.hidden(&way, inputs, &walks.first, edge, (xs, m), |layer| xs[layer % 2]);
-                        common.output(&way, walks.last(), edge, (x, m), image);
+                        common.output(&way, walks.last(), edge, (x, m), (image, None));
                     }
                 }
                 meet(samples, 0..plan.sample_pixels(), out);
@@ -195,7 +195,7 @@ pub(super) unsafe fn pull<T: CpuElement, A: Pointwise>(
                     unsafe {
                         let arrays = ([desk.x, desk.next], desk.m);
                         let x = common.hidden(&forward, inputs, &walks.first, desk.edge, arrays, |layer| y(s, layer));
-                        common.output(&forward, walks.last(), desk.edge, (x, desk.m), image);
+                        common.output(&forward, walks.last(), desk.edge, (x, desk.m), (image, None));
                     }
                     let last = s + 1 == strips.end;
                     let known = if last { pixels } else { plan.end(s).saturating_sub(reach) };
@@ -206,7 +206,7 @@ pub(super) unsafe fn pull<T: CpuElement, A: Pointwise>(
                     while due < strips.end && (last || plan.end(due) + reach <= changed) {
                         walks.set(plan, due);
                         // SAFETY: as above; the strip's neighbours are in place.
-                        unsafe { common.strip_back(&backward, (inputs, gx), image, walks, &mut desk, |layer| y(due, layer), None) };
+                        unsafe { common.strip_back(&backward, (inputs, gx), image, walks, &mut desk, |layer| y(due, layer), (None, None)) };
                         due += 1;
                     }
                 }

@@ -2,7 +2,8 @@
 //!
 //! Strips next to each other make a piece, which one task works off. The way back of a strip (a transposed convolution) also adds to the
 //! pixels around it. Strips of the same sample meet there. As many as that concerns make a unit; units of even number pass before those of odd
-//! number, and those of one phase may run side by side, since the one between keeps them apart.
+//! number, and those of one phase may run side by side, since the one between keeps them apart. Where a few samples have too few units
+//! for that, all strips run side by side and set aside what they add; that is added afterwards, in the same order.
 
 use super::plan::Plan;
 use crate::conv::plan::{split, sum_of_parts};
@@ -14,6 +15,9 @@ pub(crate) struct Strip {
     pub(crate) lines: Range<usize>,
     pub(crate) x: Range<usize>,
 }
+
+/// Vectors of tiles from which a sample is cut in two, so that two threads can share it: products take two vectors at one time.
+const DIVIDED: f64 = 4.0;
 
 /// What a strip is.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +52,11 @@ impl Cut {
             let (parts, vectors) = parts(tiles, most / tile, 1, lanes);
             (Self::Line(parts, tile), (depth * height) as f64 * vectors)
         } else {
-            let (parts, vectors) = parts(height, most / (tiles * tile), tiles, lanes);
+            let (mut parts, vectors) = parts(height, most / (tiles * tile), tiles, lanes);
+            let halves = sum_of_parts(height, 2, |lines| (lines * tiles).div_ceil(lanes));
+            if (depth, parts) == (1, 1) && vectors >= DIVIDED && halves <= vectors {
+                parts = 2;
+            }
             (Self::Plane(parts), depth as f64 * vectors)
         }
     }
@@ -121,7 +129,11 @@ impl Plan {
 
     /// The pieces of each phase.
     pub(super) fn tasks(&self) -> usize {
-        if self.parts > 1 { self.batch * self.parts } else { self.pieces }
+        match self.parts {
+            _ if self.aside => self.strips(),
+            0 | 1 => self.pieces,
+            parts => self.batch * parts,
+        }
     }
 
     /// The strips of a task of a phase, in their order: in a sample, units of even number before those of odd number, however many tasks share
@@ -129,8 +141,12 @@ impl Plan {
     pub(super) fn task(&self, phase: usize, index: usize) -> impl Iterator<Item = usize> + '_ {
         let strips = self.strips();
         let apart = matches!(self.cut, Cut::Batch(_)) || self.reach() == 0;
-        let plain = if apart { split(strips, self.pieces, index) } else { 0..0 };
-        let (samples, parities, part, parts) = if apart {
+        let plain = match apart {
+            _ if self.aside => index..index + 1,
+            true => split(strips, self.pieces, index),
+            false => 0..0,
+        };
+        let (samples, parities, part, parts) = if apart || self.aside {
             (0..0, 0..0, 0, 1)
         } else if self.parts > 1 {
             let sample = index / self.parts;

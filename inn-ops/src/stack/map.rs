@@ -1,6 +1,6 @@
 //! The forward pass over strips.
 
-use super::common::{Common, with_arrays};
+use super::common::{Common, Walks, with_arrays};
 use super::lines::Image;
 use super::packing::Way;
 use super::plan::Plan;
@@ -91,12 +91,18 @@ impl<T: CpuElement, A: Pointwise> Common<'_, T, A> {
         x
     }
 
-    /// Adds the output of a strip to `out`, from X_n as [`hidden`](Self::hidden) leaves it.
+    /// Adds the output of a strip to an image or sets it aside, from X_n as [`hidden`](Self::hidden) leaves it.
     ///
     /// # Safety
     /// As [`scatter`](super::lines::scatter); `edge` has rows for the output's neighbourhoods.
-    pub(super) unsafe fn output(&self, way: &Way<'_, T>, walk: &Walk, edge: *mut T, (x, m): (*mut T, *mut T), image: Image<T>) {
-        let at = self.hidden_rows(walk);
+    pub(super) unsafe fn output(
+        &self,
+        way: &Way<'_, T>,
+        walk: &Walk,
+        edge: *mut T,
+        hidden: (*mut T, *mut T),
+        to: (Image<T>, Option<*mut T>),
+    ) {
         // SAFETY: the caller's promise.
         unsafe {
             for (part, w) in self.outs.iter().zip(way.last.chunks(self.plan.arrays() * self.plan.shifts())) {
@@ -104,8 +110,7 @@ impl<T: CpuElement, A: Pointwise> Common<'_, T, A> {
                     Ending::Affine(_, bias) => Some(bias[part.rows.clone()].as_ptr()),
                     Ending::Transposed(_) => None,
                 };
-                self.to_edge(w, walk, &at, (x, m), edge, bias);
-                self.scatter(image, walk, part, edge);
+                self.give(w, walk, hidden, edge, bias, (1, part), to);
             }
         }
     }
@@ -128,32 +133,37 @@ pub(super) unsafe fn map<T: CpuElement, A: Pointwise>(
     let keep = kept.is_some();
     let kept = kept.map(Shared::new);
     let way = common.pack_forward(packed);
-    let task = |phase: usize, task: usize| {
-        with_arrays(thread_len(plan, keep), |buffer: &mut [T], walks| {
-            let edge = buffer.as_mut_ptr();
-            // SAFETY: the buffer has these arrays, the second hidden one where it is needed.
-            let (m, mut xs) = unsafe { arrays(plan, edge) };
-            if keep && passes_through_one(plan) {
-                xs[1] = xs[0];
+    let strip = |s: usize, walks: &Walks, edge: *mut T, aside: Shared<T>| {
+        // SAFETY: the buffer has these arrays, the second hidden one where it is needed.
+        let (m, mut xs) = unsafe { arrays(plan, edge) };
+        if keep && passes_through_one(plan) {
+            xs[1] = xs[0];
+        }
+        // SAFETY: each strip has a place of its own in `kept`.
+        let y = |layer: usize| unsafe {
+            match kept {
+                Some(kept) => kept.get().add(s * plan.kept_of_strip() + layer * plan.hidden * plan.pitch),
+                None => xs[layer % 2],
             }
-            for s in plan.task(phase, task) {
-                walks.set(plan, s);
-                // SAFETY: each strip has a place of its own in `kept`.
-                let y = |layer: usize| unsafe {
-                    match kept {
-                        Some(kept) => kept.get().add(s * plan.kept_of_strip() + layer * plan.hidden * plan.pitch),
-                        None => xs[layer % 2],
-                    }
-                };
-                // SAFETY: the arrays have the rows that each step takes; the plan keeps tasks of a phase apart in `out`.
-                unsafe {
-                    let x = common.hidden(&way, inputs, &walks.first, edge, (xs, m), y);
-                    common.output(&way, walks.last(), edge, (x, m), out);
-                }
-            }
-        });
+        };
+        // SAFETY: the arrays have the rows that each step takes; the plan keeps tasks of a phase apart in `out`.
+        unsafe {
+            let x = common.hidden(&way, inputs, &walks.first, edge, (xs, m), y);
+            common.output(&way, walks.last(), edge, (x, m), (out, common.aside(1, s, aside)));
+        }
     };
-    for phase in 0..plan.phases() {
-        pool::each(plan.tasks(), common.alone, |t| task(phase, t));
-    }
+    let pass = |aside: Shared<T>| {
+        for phase in 0..plan.phases() {
+            pool::each(plan.tasks(), common.alone, |t| {
+                with_arrays(thread_len(plan, keep), |buffer: &mut [T], walks| {
+                    for s in plan.task(phase, t) {
+                        walks.set(plan, s);
+                        strip(s, walks, buffer.as_mut_ptr(), aside);
+                    }
+                });
+            });
+        }
+    };
+    // SAFETY: the caller's promise.
+    unsafe { common.with_aside(1, &[out], pass) };
 }

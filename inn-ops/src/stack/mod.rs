@@ -103,7 +103,13 @@ pub(crate) fn scratch<T: CpuElement>(pass: StackPass, shape: &StackShape, thread
         StackPass::Map | StackPass::Keep => (map::packed_len(&plan), map::thread_len(&plan, pass == StackPass::Keep), plan.tasks()),
     };
     let threads = if plan.is_small() { 1 } else { threads.min(tasks) };
-    Scratch { buffer: buffer * size_of::<T>(), caller: 0, each: each * size_of::<T>(), threads }
+    let aside = match pass {
+        StackPass::Map | StackPass::Keep => plan.aside_len(1),
+        StackPass::Adjoint => plan.aside_len(0),
+        StackPass::Both => plan.aside_len(0) + plan.aside_len(1),
+        StackPass::Couple | StackPass::CouplePull => 0,
+    };
+    Scratch { buffer: buffer * size_of::<T>(), caller: aside * size_of::<T>(), each: each * size_of::<T>(), threads }
 }
 
 /// The stack's map. See [`inn_core::Backend::stack`].

@@ -4,9 +4,10 @@
 //! lines of a few small samples: as many pixels as let the hidden channels of a strip stay in a core's own cache. [`cut`](super::cut) deals
 //! them to tasks. All of this depends on shapes alone.
 
+use super::coupling::GROUPS;
 use super::cut::Cut;
 use super::fold::Folding;
-use crate::conv::plan::row_len;
+use crate::conv::plan::{SLACK, row_len};
 use inn_core::stack::StackShape;
 
 /// Bytes of the hidden channels of a strip.
@@ -36,6 +37,8 @@ const LEAST_PIXELS: usize = 48;
 const PIECES: usize = 16;
 /// Pixels of a piece at least, where strips do not reach each other.
 const PIECE_PIXELS: usize = 512;
+/// Bytes of what strips set aside, at most.
+const ASIDE_BYTES: usize = 4 << 20;
 /// Bytes of all partial weight gradients.
 const PARTIAL_BYTES: usize = 3 << 20;
 /// Pixels that a partial weight gradient has to be worth.
@@ -88,6 +91,8 @@ pub(crate) struct Plan {
     /// Pieces of a sample in each of two phases, or 0 where pieces are whole samples or groups of them.
     pub(super) parts: usize,
     pub(super) pieces: usize,
+    /// Whether all strips are worked off side by side though they meet: what each adds to the pixels around it is set aside, and added in the end.
+    pub(super) aside: bool,
     /// Partial weight gradients, each with its pieces in their order.
     pub(super) slots: usize,
     /// Partial gradients that the weights allow.
@@ -173,6 +178,7 @@ impl Plan {
             units: 1,
             parts: 0,
             pieces: 0,
+            aside: false,
             most_slots: 1,
             slots: 1,
         };
@@ -192,6 +198,9 @@ impl Plan {
                 if parts > 1 { (parts, 2 * batch * parts) } else { (0, batch.min(4 * PIECES)) }
             }
         };
+        let elements: usize = [plan.aside(0), plan.aside(1)].iter().sum();
+        let meet = reach > 0 && !matches!(cut, Cut::Batch(_)) && strips > batch;
+        plan.aside = meet && plan.parts <= 1 && batch < GROUPS && !plan.is_small() && elements * bytes <= ASIDE_BYTES;
         let pixels = batch * lines * width;
         let each = plan.weights() * bytes;
         let tasks = plan.tasks();
@@ -200,6 +209,22 @@ impl Plan {
         plan.most_slots = PIECES.min(1 << slots.ilog2());
         plan.slots = tasks.min(plan.most_slots);
         plan
+    }
+
+    /// Elements of a strip's rows for the neighbourhoods of some channels of the image that `to` is: 0 for the input, 1 for the output.
+    pub(super) fn rows_len(&self, to: usize, channels: usize) -> usize {
+        let taps = [self.first, self.last][to];
+        channels * if self.folding.is_some() { taps.kernel[0] * self.arrays() * self.edge } else { taps.count() * self.pitch }
+    }
+
+    /// Elements of what all strips set aside for the input or for the output.
+    fn aside(&self, to: usize) -> usize {
+        self.strips() * self.rows_len(to, [self.inputs, self.outputs][to]) + SLACK
+    }
+
+    /// The same, if they do.
+    pub(super) fn aside_len(&self, to: usize) -> usize {
+        if self.aside { self.aside(to) } else { 0 }
     }
 
     /// Multiplications by weights at a pixel, with the hidden channels filled up to whole vectors.
