@@ -5,6 +5,10 @@ use std::collections::VecDeque;
 /// Bytes of a piece from which it is worth reuse for less: one that has pages of its own, which cost a fault each when they are made.
 pub const LARGE: usize = 1 << 17;
 
+/// How many times as large as a request a piece may be that serves it, before others are freed for a new one. Pages that a few bytes keep
+/// from others for a moment cost less than pages that are given back and made again in every step.
+const TIMES: usize = 8;
+
 /// Storage on a [`Shelf`].
 pub trait Stored {
     /// Its size in bytes.
@@ -21,7 +25,7 @@ impl Stored for usize {
 /// Free storage, oldest first, and what is in use.
 ///
 /// The shelf never holds more than the most that was ever in use, and half of the largest piece that ever came back: before new storage is
-/// made, free pieces make room, unless one of them will do: a [`LARGE`] piece also serves requests for less, from half of its size on.
+/// made, free pieces make room, unless one of them will do: a [`LARGE`] piece also serves requests for less, from an eighth of its size on.
 /// That half is the slack which lets layers take turns with buffers of different sizes; it does not grow with depth.
 /// What is kept follows from the order of sizes alone, so that [`gradient_memory`](crate::gradient_memory) predicts it.
 #[derive(Debug)]
@@ -85,7 +89,7 @@ impl<S: Stored> Shelf<S> {
         if bytes < LARGE || self.held() + bytes <= self.peak.max(self.used + bytes) + self.largest / 2 {
             return None;
         }
-        let fits = |piece: &S| piece.bytes() > bytes && piece.bytes() / 2 <= bytes;
+        let fits = |piece: &S| piece.bytes() > bytes && piece.bytes() / TIMES <= bytes;
         let fitting = self.free.iter().enumerate().filter(|(_, piece)| fits(piece));
         fitting.min_by_key(|(_, piece)| piece.bytes()).map(|(at, _)| at)
     }
@@ -148,11 +152,16 @@ mod tests {
         assert_eq!(state(&shelf), [9 * LARGE, 0, 9 * LARGE]);
         shelf.give(4 * LARGE);
         shelf.give(3 * LARGE);
-        // Less than half is a waste.
-        let mut gone = Vec::new();
         assert_eq!(shelf.take(LARGE + LARGE / 4, &mut never), None);
-        assert_eq!(shelf.take(LARGE + LARGE / 4, |piece| gone.push(piece)), None);
-        assert_eq!(gone, [3 * LARGE]);
+        assert_eq!(shelf.take(LARGE + LARGE / 4, &mut never), Some(3 * LARGE));
+        // Less than an eighth is a waste.
+        let mut shelf = Shelf::default();
+        let mut gone = Vec::new();
+        assert_eq!(shelf.take(9 * LARGE, &mut never), None);
+        shelf.give(9 * LARGE);
+        assert_eq!(shelf.take(4 * LARGE, &mut never), None);
+        assert_eq!(shelf.take(LARGE, |piece| gone.push(piece)), None);
+        assert_eq!(gone, [9 * LARGE]);
     }
 
     #[test]

@@ -42,7 +42,7 @@ const ASIDE_BYTES: usize = 4 << 20;
 /// Bytes of all partial weight gradients.
 const PARTIAL_BYTES: usize = 3 << 20;
 /// Pixels that a partial weight gradient has to be worth.
-const PARTIAL_PIXELS: usize = 128;
+const PARTIAL_PIXELS: usize = 64;
 
 /// Multiply-adds up to which a call stays on its thread.
 const SMALL: usize = 3 << 19;
