@@ -20,7 +20,7 @@ pub struct Case {
 }
 
 /// Few pixels and many, lines longer than a strip, samples cut into pieces that run in two phases, dense data; channels of any count.
-pub const CASES: [Case; 31] = [
+pub const CASES: [Case; 34] = [
     Case { batch: 3, spatial: &[8, 8], kernel: 3, inputs: [2, 0], hidden: 32, middle: 1, outputs: 4, skip: true, transposed: true },
     Case { batch: 2, spatial: &[32, 33], kernel: 3, inputs: [5, 3], hidden: 19, middle: 1, outputs: 7, skip: true, transposed: true },
     Case { batch: 1, spatial: &[64, 70], kernel: 3, inputs: [3, 0], hidden: 24, middle: 1, outputs: 6, skip: true, transposed: true },
@@ -53,6 +53,10 @@ pub const CASES: [Case; 31] = [
     Case { batch: 1, spatial: &[5, 6, 45], kernel: 3, inputs: [5, 1], hidden: 33, middle: 0, outputs: 6, skip: false, transposed: true },
     Case { batch: 2, spatial: &[30, 37], kernel: 3, inputs: [6, 0], hidden: 128, middle: 1, outputs: 12, skip: true, transposed: true },
     Case { batch: 2, spatial: &[9, 31], kernel: 3, inputs: [20, 0], hidden: 24, middle: 1, outputs: 33, skip: true, transposed: true },
+    // Strips of a few samples that set aside what they add: folded or not, in parts of many channels, and with an affine end.
+    Case { batch: 3, spatial: &[16, 16], kernel: 3, inputs: [6, 4], hidden: 64, middle: 1, outputs: 12, skip: true, transposed: true },
+    Case { batch: 1, spatial: &[12, 30], kernel: 5, inputs: [20, 7], hidden: 40, middle: 1, outputs: 13, skip: true, transposed: true },
+    Case { batch: 2, spatial: &[14, 16], kernel: 5, inputs: [5, 0], hidden: 80, middle: 1, outputs: 6, skip: false, transposed: false },
     Case { batch: 33, spatial: &[2, 3], kernel: 3, inputs: [3, 0], hidden: 16, middle: 1, outputs: 3, skip: true, transposed: true },
 ];
 
