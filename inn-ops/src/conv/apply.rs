@@ -120,7 +120,7 @@ impl<'a> Apply<'a> {
                     });
                     let clears = self.clears_boxes() && c0 == 0 && !io.accumulate;
                     // Blocks whose weights are there at the same time, one if what it clears is to stay in the cache.
-                    let step = if self.private == 0 && !clears { self.blocks } else { 1 };
+                    let step = if self.private == 0 && !(clears && self.joined() == 1) { self.blocks } else { 1 };
                     for first in blocks.clone().step_by(step) {
                         let group = first..(first + step).min(blocks.end);
                         let (packed, weights) = if self.private == 0 {
@@ -144,7 +144,7 @@ impl<'a> Apply<'a> {
                                 1 => {
                                     self.phase(&piece, taps.count(), before, channels, blocks, kernels, io, &packed, weights, planes, lists)
                                 }
-                                count if taps.phase[2] == 0 => {
+                                count if taps.phase[2] == 0 && self.reached(taps.phase) => {
                                     let phases = &index.phases[number..number + count];
                                     self.together(
                                         &piece, taps, before, channels, blocks, kernels, io, &packed, weights, planes, joined, phases,
@@ -313,8 +313,8 @@ pub(super) fn apply<T: Dispatch>(
 ) {
     let kernels = T::kernels(level);
     let apply = Apply::new(g, adjoint, kernels, rayon::current_num_threads());
-    let target =
-        if apply.gaps() && !apply.clears_boxes() && !accumulate { target.clear(g.batch, apply.rows, g.input_pixels()) } else { target };
+    let clear = apply.gaps() && apply.joined() == 1 && !apply.clears_boxes() && !accumulate;
+    let target = if clear { target.clear(g.batch, apply.rows, g.input_pixels()) } else { target };
     with_buffer(apply.shared(), |packed: &mut [T]| {
         if apply.private == 0 {
             apply.pack(kernels, w, packed);

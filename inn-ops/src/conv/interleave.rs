@@ -4,6 +4,7 @@
 
 use super::apply::{Apply, Io};
 use super::axis::Axis;
+use super::clear;
 use super::copy::JOINED;
 use super::index::{Lists, Taps};
 use super::kernels::{Dispatch, Kernels};
@@ -91,15 +92,22 @@ unsafe fn lines<L: Lanes, const S: usize>(p: &Interleave<'_, L::Elem>) {
     }
 }
 
+/// Pixels in a row that get nothing, from which on it is faster to clear all of a target first than to write zeros between the others.
+const MOST_GAPS: usize = 2;
 /// The lines of a target with gaps that get something, of so many, from which on boxes clear their own pixels.
 const WRITTEN: [usize; 2] = [2, 5];
 
 impl Apply<'_> {
-    /// Phases along the last axis that go to the target together: those of a short step, if all phases have taps. (Where a stride leaves gaps,
-    /// these are most of the target, and clearing long stretches of it first is faster.)
+    /// Phases along the last axis that go to the target together: those of a short step. Pixels that get nothing are zeros between the others, if
+    /// they are not too many.
     pub(super) fn joined(&self) -> usize {
-        let step = self.phases[2];
-        if step <= JOINED && self.listed() > 0 && !self.gaps() { step } else { 1 }
+        let (step, taps) = (self.phases[2], self.g.kernel[2]);
+        if step <= JOINED && self.listed() > 0 && step.saturating_sub(taps) < MOST_GAPS { step } else { 1 }
+    }
+
+    /// Whether lines of the target in a phase get something.
+    pub(super) fn reached(&self, phase: [usize; 3]) -> bool {
+        phase[0] < self.g.kernel[0] && phase[1] < self.g.kernel[1]
     }
 
     /// Whether there are pixels between the taps of a stride, which get nothing.
@@ -107,14 +115,19 @@ impl Apply<'_> {
         (0..3).any(|axis| self.phases[axis] > self.g.kernel[axis])
     }
 
-    /// Whether boxes clear their pixels themselves, as many lines with gaps get something. If few do, it is faster to clear all of the target before.
+    /// Whether boxes clear their pixels themselves: the lines that get nothing, or all where many lines with gaps get something. If few do, it is faster
+    /// to clear all of the target before.
     pub(super) fn clears_boxes(&self) -> bool {
+        if self.joined() > 1 {
+            return (0..2).any(|axis| self.phases[axis] > self.g.kernel[axis]);
+        }
         let all = self.phases[0] * self.phases[1];
         let written = [0, 1].map(|axis| self.g.kernel[axis].min(self.phases[axis])).iter().product::<usize>();
         self.gaps() && WRITTEN[1] * written >= WRITTEN[0] * all
     }
 
-    /// Sets the pixels of a box to zero in some blocks of rows, just before those that get something are written: they are in the cache then.
+    /// Sets the pixels of a box to zero in some blocks of rows: those of lines that get nothing, where the others are written as a whole; or all of
+    /// them, just before those that get something are written: they are in the cache then.
     pub(super) fn clear_gaps<T: Dispatch>(&self, piece: &Piece, blocks: Range<usize>, io: &Io<'_, T>) {
         let axes = self.axes();
         let range = |axis: usize| {
@@ -123,18 +136,28 @@ impl Apply<'_> {
             first.max(0) as usize..(end.max(0) as usize).min(axes[axis].target)
         };
         let ([z, y, x], [_, height, width]) = ([range(0), range(1), range(2)], [0, 1, 2].map(|axis| axes[axis].target));
-        // Lines that are whole follow each other, and so do planes: long stretches are written without being read.
-        let (whole, all) = (x.len() == width, x.len() == width && y.len() == height);
-        let (planes, lines) = (if all { 1 } else { z.len() }, if whole { 1 } else { y.len() });
-        let len = z.len() * y.len() * x.len() / (planes * lines).max(1);
+        // Lines that are whole follow each other: long stretches are written without being read.
+        let (whole, joined) = (x.len() == width, self.joined() > 1);
+        let phase = |axis: usize, at: usize| (at + self.g.padding[axis]) % self.phases[axis];
+        let empty = |line: &usize| !joined || !self.reached([phase(0, line / height), phase(1, line % height), 0]);
+        let lines = z.flat_map(|plane| y.clone().map(move |line| plane * height + line)).filter(empty);
+        let mut stretches: Vec<Range<usize>> = Vec::new();
+        for start in lines.map(|line| line * width + x.start) {
+            match stretches.last_mut() {
+                Some(last) if whole && last.end == start => last.end += width,
+                _ => stretches.push(start..start + x.len()),
+            }
+        }
+        let pass_by = joined && clear::passes_by::<T>(self.g.batch * self.rows * self.g.input_pixels());
         let rows = split(self.rows, self.blocks, blocks.start).start..split(self.rows, self.blocks, blocks.end - 1).end;
         for (s, row) in (0..piece.layout.samples).flat_map(|s| rows.clone().map(move |row| (s, row))) {
             let to = (piece.sample + s) * io.target_sample + row * io.target_channel;
-            for line in (0..planes).flat_map(|i| (0..lines).map(move |j| (i, j))).map(|(i, j)| (z.start + i) * height + y.start + j) {
+            for stretch in &stretches {
                 // SAFETY: as in `phase`: pixels of this box and these rows.
-                unsafe { std::slice::from_raw_parts_mut(io.target.get().add(to + line * width + x.start), len) }.fill(T::ZERO);
+                clear::zero(unsafe { std::slice::from_raw_parts_mut(io.target.get().add(to + stretch.start), stretch.len()) }, pass_by);
             }
         }
+        clear::done(pass_by);
     }
 
     /// Elements of the rows of phases that go to the target together.

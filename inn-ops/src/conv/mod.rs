@@ -51,6 +51,7 @@
 
 mod apply;
 mod axis;
+mod clear;
 mod copy;
 mod dense;
 pub(crate) mod dot;

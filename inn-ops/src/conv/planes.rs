@@ -1,6 +1,7 @@
 //! Windows into arrays of planes, and their validation.
 
 use super::ConvElement;
+use super::clear;
 use super::dense::Matrix;
 use super::plan::split;
 use super::scratch::Shared;
@@ -128,12 +129,14 @@ impl<T: Element> PlanesMut<'_, T> {
     pub(super) fn clear(self, batch: usize, channels: usize, plane: usize) -> Self {
         let (data, rows) = (Shared::new(&mut *self.data), batch * channels);
         let pieces = rows.div_ceil(CLEARED.div_ceil(plane.max(1)));
+        let pass_by = clear::passes_by::<T>(rows * plane);
         pool::each(pieces, false, |piece| {
             for row in split(rows, pieces, piece) {
                 let start = row / channels * self.batch_stride + row % channels * self.channel_stride;
                 // SAFETY: within the data, as the callers checked; no two rows share a pixel.
-                unsafe { std::slice::from_raw_parts_mut(data.get().add(start), plane) }.fill(T::ZERO);
+                clear::zero(unsafe { std::slice::from_raw_parts_mut(data.get().add(start), plane) }, pass_by);
             }
+            clear::done(pass_by);
         });
         self
     }
