@@ -16,7 +16,7 @@ pub(crate) struct Strip {
     pub(crate) x: Range<usize>,
 }
 
-/// Vectors of tiles from which a sample is cut in two, so that two threads can share it: products take two vectors at one time.
+/// Vectors of tiles from which a plane is cut in two, so that two threads can share it: products take two vectors at one time.
 const DIVIDED: f64 = 4.0;
 
 /// What a strip is.
@@ -45,16 +45,17 @@ fn parts(count: usize, most: usize, each: usize, lanes: usize) -> (usize, f64) {
 }
 
 impl Cut {
-    /// Strips of about `most` pixels, folded by tiles of `tile`, and the vectors of tiles of all strips of a sample.
-    pub(super) fn folded([depth, height, width]: [usize; 3], tile: usize, most: usize, lanes: usize) -> (Self, f64) {
+    /// Strips of about `most` pixels, folded by tiles of `tile`, and the vectors of tiles of all strips of a sample. A plane that would be one strip is
+    /// cut in `halves`, if they are not too small.
+    pub(super) fn folded([depth, height, width]: [usize; 3], tile: usize, most: usize, lanes: usize, halves: bool) -> (Self, f64) {
         let tiles = width.div_ceil(tile);
         if tiles * tile > most {
             let (parts, vectors) = parts(tiles, most / tile, 1, lanes);
             (Self::Line(parts, tile), (depth * height) as f64 * vectors)
         } else {
             let (mut parts, vectors) = parts(height, most / (tiles * tile), tiles, lanes);
-            let halves = sum_of_parts(height, 2, |lines| (lines * tiles).div_ceil(lanes));
-            if (depth, parts) == (1, 1) && vectors >= DIVIDED && halves <= vectors {
+            let both = sum_of_parts(height, 2, |lines| (lines * tiles).div_ceil(lanes));
+            if halves && (depth, parts) == (1, 1) && vectors >= DIVIDED && both <= vectors {
                 parts = 2;
             }
             (Self::Plane(parts), depth as f64 * vectors)
@@ -215,12 +216,12 @@ impl Plan {
 mod tests {
     use super::*;
     use inn_core::Shape;
-    use inn_core::stack::StackShape;
+    use inn_core::stack::{StackPass, StackShape};
 
     fn plan(batch: usize, spatial: &[usize], kernel: usize, hidden: usize) -> Plan {
         let x = Shape::new(batch, 3, spatial).unwrap();
         let first = Shape::new(hidden, 3, &[kernel; 3][..spatial.len()]).unwrap();
-        Plan::new(&StackShape { x, padding: kernel / 2, first, middle: 1, outputs: 2, transposed: true }, 16, 4)
+        Plan::new(&StackShape { x, padding: kernel / 2, first, middle: 1, outputs: 2, transposed: true }, StackPass::Keep, 16, 4)
     }
 
     /// Every pixel is in one strip, every strip in one task, and tasks of one phase do not meet unless they set aside what they add.

@@ -29,7 +29,7 @@ pub(super) fn in_place<T: CpuElement, A>(
     if !kept.is_disjoint(&moved) || !kept.is_injective() || !moved.is_injective() {
         return Err(Error::backend("stack", format!("expected disjoint windows of the {name}, got {kept:?} and {moved:?}")));
     }
-    let plan = plan::<T>(&shape);
+    let plan = plan::<T>(&shape, pass);
     Ok((shape, plan, [kept, moved]))
 }
 

@@ -67,15 +67,15 @@ macro_rules! with_slopes {
 
 use with_slopes;
 
-fn plan<T: CpuElement>(shape: &StackShape) -> Plan {
-    Plan::new(shape, T::kernels(simd::level()).lanes, size_of::<T>())
+fn plan<T: CpuElement>(shape: &StackShape, pass: StackPass) -> Plan {
+    Plan::new(shape, pass, T::kernels(simd::level()).lanes, size_of::<T>())
 }
 
 /// Whether the stack keeps extents, its neighbourhoods fit in the cache, and a pass over a coupling may go group by group.
 pub(crate) fn takes<T: CpuElement>(pass: StackPass, shape: &StackShape) -> bool {
     let (rank, kernel) = (shape.x.rank(), shape.first.extents());
     let same = kernel[3 - rank..].iter().all(|&k| k == 2 * shape.padding + 1);
-    let plan = plan::<T>(shape);
+    let plan = plan::<T>(shape, pass);
     let (rows_in, rows_out) = plan.outer_rows();
     let couples = match pass {
         StackPass::Couple => plan.couples(false),
@@ -86,12 +86,12 @@ pub(crate) fn takes<T: CpuElement>(pass: StackPass, shape: &StackShape) -> bool 
 }
 
 pub(crate) fn kept<T: CpuElement>(shape: &StackShape) -> usize {
-    plan::<T>(shape).kept()
+    plan::<T>(shape, StackPass::Keep).kept()
 }
 
 /// Working memory of a pass.
 pub(crate) fn scratch<T: CpuElement>(pass: StackPass, shape: &StackShape, threads: usize) -> Scratch {
-    let plan = plan::<T>(shape);
+    let plan = plan::<T>(shape, pass);
     let shared = || adjoint::shared_len::<T>(&plan, &Hidden::Kept(&[]));
     let (buffer, each, tasks) = match pass {
         StackPass::Adjoint => (shared(), adjoint::thread_len(&plan, true), plan.slots),
@@ -121,7 +121,7 @@ pub(crate) fn map<T: CpuElement, A: Pointwise>(
     kept: Option<&mut [T]>,
 ) -> Result<()> {
     let shape = checked::<T, A>(stack)?;
-    let plan = plan::<T>(&shape);
+    let plan = plan::<T>(&shape, if kept.is_some() { StackPass::Keep } else { StackPass::Map });
     inn_core::error::expect_shape("output of a stack", shape.x.with_channels(shape.outputs), out.shape())?;
     if let Some(kept) = &kept
         && kept.len() != plan.kept()
@@ -150,7 +150,7 @@ pub(crate) fn vjp<T: CpuElement, A: Pointwise>(
     gradients: &mut Update<'_, Cpu<T>>,
 ) -> Result<()> {
     let shape = checked::<T, A>(stack)?;
-    let plan = plan::<T>(&shape);
+    let plan = plan::<T>(&shape, StackPass::Adjoint);
     inn_core::error::expect_shape("cotangent of a stack", shape.x.with_channels(shape.outputs), gout.shape())?;
     if kept.len() != plan.kept() {
         return Err(Error::shape("what a stack keeps", plan.kept(), kept.len()));

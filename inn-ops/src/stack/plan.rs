@@ -8,7 +8,7 @@ use super::coupling::GROUPS;
 use super::cut::Cut;
 use super::fold::Folding;
 use crate::conv::plan::{SLACK, row_len};
-use inn_core::stack::StackShape;
+use inn_core::stack::{StackPass, StackShape};
 
 /// Bytes of the hidden channels of a strip.
 const STRIP_BYTES: usize = 128 << 10;
@@ -100,8 +100,8 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Plans a stack on vectors of `lanes` elements of `bytes` bytes.
-    pub(crate) fn new(shape: &StackShape, lanes: usize, bytes: usize) -> Self {
+    /// Plans a pass over a stack on vectors of `lanes` elements of `bytes` bytes.
+    pub(crate) fn new(shape: &StackShape, pass: StackPass, lanes: usize, bytes: usize) -> Self {
         let (mut batch, mut extents) = (shape.x.batch(), shape.x.extents());
         let kernel = shape.first.extents();
         let missing = 3 - shape.x.rank();
@@ -131,17 +131,18 @@ impl Plan {
             let share = if *folding == Folding::Four || rows > MANY_ROWS { LEAST_SHARE } else { LEAST_SHARE / 2 };
             three && width.div_ceil(folding.tile()) * share >= lanes
         };
+        // The cut of a sample is part of the order of summation, and so does not depend on how many there are, unless gradients are summed over all.
+        let halves = matches!(pass, StackPass::Keep | StackPass::Adjoint | StackPass::Both) && batch < GROUPS;
         // Multiply-adds of a row and a pixel, those at the ends of vectors and lines included.
         let (outer, inner) = ((shape.x.channels() + shape.outputs) * first.count(), shape.middle * hidden);
         let folded = [Folding::Four, Folding::Two].into_iter().filter(fits).map(|folding| {
-            let (tile, (cut, vectors)) = (folding.tile(), Cut::folded(extents, folding.tile(), long, lanes));
+            let (tile, (cut, vectors)) = (folding.tile(), Cut::folded(extents, folding.tile(), long, lanes, halves));
             let each = (folding.parts() * outer) as f64 / (3 * tile) as f64 + inner as f64;
             let beyond = if width.is_multiple_of(tile) { 1.0 } else { BEYOND };
             (each * vectors * (lanes * tile) as f64 * beyond, folding, cut)
         });
         let best = folded.min_by(|a, b| a.0.total_cmp(&b.0)).filter(|best| best.0 < (outer + inner) as f64 * (lines * width) as f64);
         let folding = best.map(|best| best.1);
-        // The cut of a sample is part of the order of summation, and so does not depend on how many there are.
         let tile = folding.map_or(1, Folding::tile);
         let tiled = width.next_multiple_of(tile);
         let cut = if let Some((.., cut)) = best {
