@@ -52,9 +52,10 @@ fn ways<T>(hidden: &Hidden<'_, T>) -> usize {
     if matches!(hidden, Hidden::Kept(_)) { 1 } else { 2 }
 }
 
-/// Elements of the memory that a call shares: packed weights and partial gradients.
+/// Elements of the memory that a call shares: packed weights, partial gradients, and what strips set aside.
 pub(super) fn shared_len<T>(plan: &Plan, hidden: &Hidden<'_, T>) -> usize {
-    ways(hidden) * packed_len(plan) + plan.slots * plan.weights()
+    let output = if ways(hidden) == 2 { plan.aside_len(1) } else { 0 };
+    ways(hidden) * packed_len(plan) + plan.slots * plan.weights() + plan.aside_len(0) + output
 }
 
 /// The arrays that a task works on.
@@ -196,7 +197,9 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
 ) {
     let common = Common::new(plan, rho, weights, inputs, gout);
     let ways = ways(&hidden);
-    let (packed, partials) = buffer.split_at_mut(ways * packed_len(plan));
+    let (packed, rest) = buffer.split_at_mut(ways * packed_len(plan));
+    let (partials, rest) = rest.split_at_mut(plan.slots * plan.weights());
+    let (of_inputs, of_output) = rest.split_at_mut(plan.aside_len(0));
     let (back, forth) = packed.split_at_mut(packed_len(plan));
     let (forward, way) = if ways == 2 {
         let (forward, way) = (common.pack_forward(forth), common.pack_back(back));
@@ -240,6 +243,8 @@ pub(super) unsafe fn adjoint<T: CpuElement, A: Pointwise>(
     };
     let again = if let Hidden::Again(out) = &hidden { &[*out][..] } else { &[] };
     // SAFETY: the caller's promise.
-    unsafe { common.with_aside(0, gx, |of_inputs| common.with_aside(1, again, |of_output| pass([of_inputs, of_output]))) };
+    unsafe {
+        common.with_aside(0, gx, of_inputs, |of_inputs| common.with_aside(1, again, of_output, |of_output| pass([of_inputs, of_output])));
+    }
     sums::write(&common, partials, write);
 }

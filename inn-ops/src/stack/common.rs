@@ -201,30 +201,28 @@ impl<'a, T: CpuElement, A: Pointwise> Common<'a, T, A> {
     }
 
     /// Lends `pass`, over all strips, memory for what they set aside for the images that `to` is (0: the inputs, 1: the output), and then adds it in the
-    /// order in which strips meet.
+    /// order in which strips meet. `memory` has [`Plan::aside_len`] elements.
     ///
     /// # Safety
     /// As [`scatter`](Self::scatter) for all strips, each of which has put its rows at its [`aside`](Self::aside) in the end.
-    pub(super) unsafe fn with_aside(&self, to: usize, images: &[Image<T>], pass: impl FnOnce(Shared<T>)) {
-        let len = if images.is_empty() { 0 } else { self.plan.aside_len(to) };
-        with_buffer(len, |rows: &mut [T]| {
-            let rows = Shared::new(rows);
-            pass(rows);
-            pool::each(if len > 0 { self.plan.groups() } else { 0 }, self.alone, |group| {
-                with_arrays(0, |_: &mut [T], walks| {
-                    for s in self.plan.group_strips(group) {
-                        walks.set(self.plan, s);
-                        let walk = [&walks.first, walks.last()][to];
-                        for part in [&self.ins, &self.outs][to] {
-                            // SAFETY: the caller's promise; groups share no sample.
-                            unsafe {
-                                if let Some(rows) = self.aside(to, s, rows) {
-                                    self.scatter(images[part.image], walk, part, rows.add(self.place(to, part)));
-                                }
+    pub(super) unsafe fn with_aside(&self, to: usize, images: &[Image<T>], memory: &mut [T], pass: impl FnOnce(Shared<T>)) {
+        let groups = if memory.is_empty() { 0 } else { self.plan.groups() };
+        let rows = Shared::new(memory);
+        pass(rows);
+        pool::each(groups, self.alone, |group| {
+            with_arrays(0, |_: &mut [T], walks| {
+                for s in self.plan.group_strips(group) {
+                    walks.set(self.plan, s);
+                    let walk = [&walks.first, walks.last()][to];
+                    for part in [&self.ins, &self.outs][to] {
+                        // SAFETY: the caller's promise; groups share no sample.
+                        unsafe {
+                            if let Some(rows) = self.aside(to, s, rows) {
+                                self.scatter(images[part.image], walk, part, rows.add(self.place(to, part)));
                             }
                         }
                     }
-                });
+                }
             });
         });
     }

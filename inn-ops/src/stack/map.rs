@@ -18,6 +18,11 @@ pub(super) fn packed_len(plan: &Plan) -> usize {
     plan.hidden * (plan.unfolded(rows_in) + plan.middle * plan.hidden + plan.unfolded(rows_out))
 }
 
+/// Elements of the memory that a call shares: packed weights, and what strips set aside.
+pub(super) fn shared_len(plan: &Plan) -> usize {
+    packed_len(plan) + plan.aside_len(1)
+}
+
 /// Elements of the arrays that take the place of a hidden one.
 pub(super) fn folded_len(plan: &Plan) -> usize {
     if plan.folding.is_some() { plan.arrays() * plan.hidden * plan.piece } else { 0 }
@@ -116,7 +121,7 @@ impl<T: CpuElement, A: Pointwise> Common<'_, T, A> {
     }
 }
 
-/// Adds the stack's output to `out`; see [`inn_core::stack::Stack`]. `packed` is memory of [`packed_len`] elements.
+/// Adds the stack's output to `out`; see [`inn_core::stack::Stack`]. `buffer` is memory of [`shared_len`] elements.
 ///
 /// # Safety
 /// The images must be valid for the plan, `inputs` for reads and `out` for writes; nothing else may access `out` meanwhile.
@@ -127,9 +132,10 @@ pub(super) unsafe fn map<T: CpuElement, A: Pointwise>(
     inputs: &[Image<T>],
     out: Image<T>,
     kept: Option<&mut [T]>,
-    packed: &mut [T],
+    buffer: &mut [T],
 ) {
     let common = Common::new(plan, rho, weights, inputs, out);
+    let (packed, aside) = buffer.split_at_mut(packed_len(plan));
     let keep = kept.is_some();
     let kept = kept.map(Shared::new);
     let way = common.pack_forward(packed);
@@ -165,5 +171,5 @@ pub(super) unsafe fn map<T: CpuElement, A: Pointwise>(
         }
     };
     // SAFETY: the caller's promise.
-    unsafe { common.with_aside(1, &[out], pass) };
+    unsafe { common.with_aside(1, &[out], &mut aside[..plan.aside_len(1)], pass) };
 }

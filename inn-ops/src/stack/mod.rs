@@ -95,21 +95,15 @@ pub(crate) fn scratch<T: CpuElement>(pass: StackPass, shape: &StackShape, thread
     let shared = || adjoint::shared_len::<T>(&plan, &Hidden::Kept(&[]));
     let (buffer, each, tasks) = match pass {
         StackPass::Adjoint => (shared(), adjoint::thread_len(&plan, true), plan.slots),
-        StackPass::Both => (map::packed_len(&plan) + shared(), adjoint::thread_len(&plan, false), plan.slots),
+        StackPass::Both => (map::shared_len(&plan) + shared(), adjoint::thread_len(&plan, false), plan.slots),
         StackPass::Couple | StackPass::CouplePull => {
             let back = pass == StackPass::CouplePull;
             (coupling::shared_len(&plan, back), coupling::thread_len(&plan, back), coupling::tasks(&plan, back))
         }
-        StackPass::Map | StackPass::Keep => (map::packed_len(&plan), map::thread_len(&plan, pass == StackPass::Keep), plan.tasks()),
+        StackPass::Map | StackPass::Keep => (map::shared_len(&plan), map::thread_len(&plan, pass == StackPass::Keep), plan.tasks()),
     };
     let threads = if plan.is_small() { 1 } else { threads.min(tasks) };
-    let aside = match pass {
-        StackPass::Map | StackPass::Keep => plan.aside_len(1),
-        StackPass::Adjoint => plan.aside_len(0),
-        StackPass::Both => plan.aside_len(0) + plan.aside_len(1),
-        StackPass::Couple | StackPass::CouplePull => 0,
-    };
-    Scratch { buffer: buffer * size_of::<T>(), caller: aside * size_of::<T>(), each: each * size_of::<T>(), threads }
+    Scratch { buffer: buffer * size_of::<T>(), caller: 0, each: each * size_of::<T>(), threads }
 }
 
 /// The stack's map. See [`inn_core::Backend::stack`].
@@ -134,7 +128,7 @@ pub(crate) fn map<T: CpuElement, A: Pointwise>(
     let weights = gate::weights(stack)?;
     let inputs = stack.inputs.iter().map(|x| image(&plan, x)).collect::<Result<Vec<_>>>()?;
     let out = image_mut(&plan, out)?;
-    let mut packed = cpu.alloc(map::packed_len(&plan))?;
+    let mut packed = cpu.alloc(map::shared_len(&plan))?;
     // SAFETY: the images are windows within their buffers, `out` is borrowed alone and covers no pixel twice.
     with_slopes!(stack.activation, rho => unsafe { map::map(&plan, rho, &weights, &inputs, out, kept, packed.as_mut_slice()) });
     Ok(())

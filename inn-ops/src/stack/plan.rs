@@ -131,8 +131,9 @@ impl Plan {
             let share = if *folding == Folding::Four || rows > MANY_ROWS { LEAST_SHARE } else { LEAST_SHARE / 2 };
             three && width.div_ceil(folding.tile()) * share >= lanes
         };
-        // The cut of a sample is part of the order of summation, and so does not depend on how many there are, unless gradients are summed over all.
-        let halves = matches!(pass, StackPass::Keep | StackPass::Adjoint | StackPass::Both) && batch < GROUPS;
+        // The cut of a sample is part of the order of summation, and so does not depend on how many there are, unless what is kept serves gradients,
+        // which are summed over all.
+        let halves = matches!(pass, StackPass::Keep | StackPass::Adjoint) && batch < GROUPS;
         // Multiply-adds of a row and a pixel, those at the ends of vectors and lines included.
         let (outer, inner) = ((shape.x.channels() + shape.outputs) * first.count(), shape.middle * hidden);
         let folded = [Folding::Four, Folding::Two].into_iter().filter(fits).map(|folding| {

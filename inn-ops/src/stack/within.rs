@@ -23,7 +23,7 @@ pub(crate) fn add<T: CpuElement, A: Pointwise>(cpu: &Cpu<T>, stack: &Stack<'_, C
     for x in stack.inputs {
         inputs.push(image(&plan, x)?);
     }
-    let mut packed = cpu.alloc(map::packed_len(&plan))?;
+    let mut packed = cpu.alloc(map::shared_len(&plan))?;
     // SAFETY: the windows are disjoint and lie within the buffer that is borrowed alone.
     with_slopes!(stack.activation, rho => unsafe { map::map(&plan, rho, &weights, &inputs, moved, None, packed.as_mut_slice()) });
     Ok(())
