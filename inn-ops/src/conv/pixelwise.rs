@@ -17,7 +17,8 @@ use super::scratch::{Scratch, Shared, with_buffer, with_two};
 use super::{Planes, PlanesMut};
 use crate::pool;
 use crate::simd::Level;
-use crate::stack::product::{PACK_LISTS, Packed, Source, Start, Tables, pack};
+use crate::stack::matrix::{PACK_LISTS, Packed, Source, pack};
+use crate::stack::product::{Start, Tables};
 use std::ops::Range;
 
 /// Channels of a product at one time: a tile of them stays in the first-level cache, or close to it.

@@ -2,9 +2,10 @@
 
 use super::Weights;
 use super::lines::{Image, Lines};
+use super::matrix::Packed;
 use super::plan::{Plan, Taps};
 use super::pointwise::Rows;
-use super::product::{Packed, Tables};
+use super::product::Tables;
 use super::walk::Walk;
 use crate::conv::kernels::Kernels;
 use crate::conv::micro::Spread;

@@ -16,8 +16,11 @@ pub(crate) struct Strip {
     pub(crate) x: Range<usize>,
 }
 
-/// Vectors of tiles from which a plane is cut in two, so that two threads can share it: products take two vectors at one time.
-const DIVIDED: f64 = 4.0;
+/// Strips at most of a plane that is cut for two threads to share it, vectors of tiles of each at least, as products take two at one time, and how many times
+/// those of the best cut there may be.
+const MOST_SHARED: usize = 4;
+const LEAST_VECTORS: usize = 2;
+const MORE: f64 = 1.125;
 
 /// What a strip is.
 #[derive(Clone, Copy, Debug)]
@@ -45,19 +48,24 @@ fn parts(count: usize, most: usize, each: usize, lanes: usize) -> (usize, f64) {
 }
 
 impl Cut {
-    /// Strips of about `most` pixels, folded by tiles of `tile`, and the vectors of tiles of all strips of a sample. A plane that would be one strip is
-    /// cut in `halves`, if they are not too small.
-    pub(super) fn folded([depth, height, width]: [usize; 3], tile: usize, most: usize, lanes: usize, halves: bool) -> (Self, f64) {
+    /// Strips of about `most` pixels, folded by tiles of `tile`, and the vectors of tiles of all strips of a sample. Planes of a `few` samples (0 if they
+    /// are not few) are cut so that two threads can share them.
+    pub(super) fn folded([depth, height, width]: [usize; 3], tile: usize, most: usize, lanes: usize, few: usize) -> (Self, f64) {
         let tiles = width.div_ceil(tile);
         if tiles * tile > most {
             let (parts, vectors) = parts(tiles, most / tile, 1, lanes);
             (Self::Line(parts, tile), (depth * height) as f64 * vectors)
         } else {
-            let (mut parts, vectors) = parts(height, most / (tiles * tile), tiles, lanes);
-            let both = sum_of_parts(height, 2, |lines| (lines * tiles).div_ceil(lanes));
-            if halves && (depth, parts) == (1, 1) && vectors >= DIVIDED && both <= vectors {
-                parts = 2;
-            }
+            let (parts, vectors) = parts(height, most / (tiles * tile), tiles, lanes);
+            let vectors_of = |lines: usize| (lines * tiles).div_ceil(lanes);
+            let all = |parts: usize| sum_of_parts(height, parts, vectors_of);
+            // What the busier one of two threads has to do.
+            let busier = |parts: usize| (few * parts).div_ceil(2) * vectors_of(height.div_ceil(parts));
+            let pays = |parts: &usize| vectors_of(height / parts) >= LEAST_VECTORS && all(*parts) <= MORE * vectors;
+            let most = if few > 0 && depth == 1 { MOST_SHARED.min(height) } else { parts };
+            let more = (parts + 1..=most).filter(pays);
+            let parts = std::iter::once(parts).chain(more).min_by_key(|&parts| busier(parts)).unwrap_or(parts);
+            let vectors = all(parts);
             (Self::Plane(parts), depth as f64 * vectors)
         }
     }

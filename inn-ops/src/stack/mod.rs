@@ -14,6 +14,7 @@ pub(crate) mod fold;
 mod gate;
 pub(crate) mod lines;
 mod map;
+pub(crate) mod matrix;
 mod packing;
 mod plan;
 mod pointwise;

@@ -2,7 +2,7 @@
 
 use super::Ending;
 use super::common::{Common, Part};
-use super::product::{Kernel, Packed, Source, pack};
+use super::matrix::{Kernel, Packed, Source, pack};
 use crate::cpu::CpuElement;
 use inn_core::stack::Pointwise;
 use std::ops::Range;

@@ -133,11 +133,11 @@ impl Plan {
         };
         // The cut of a sample is part of the order of summation, and so does not depend on how many there are, unless what is kept serves gradients,
         // which are summed over all.
-        let halves = matches!(pass, StackPass::Keep | StackPass::Adjoint) && batch < GROUPS;
+        let few = if matches!(pass, StackPass::Keep | StackPass::Adjoint) && batch < GROUPS { batch } else { 0 };
         // Multiply-adds of a row and a pixel, those at the ends of vectors and lines included.
         let (outer, inner) = ((shape.x.channels() + shape.outputs) * first.count(), shape.middle * hidden);
         let folded = [Folding::Four, Folding::Two].into_iter().filter(fits).map(|folding| {
-            let (tile, (cut, vectors)) = (folding.tile(), Cut::folded(extents, folding.tile(), long, lanes, halves));
+            let (tile, (cut, vectors)) = (folding.tile(), Cut::folded(extents, folding.tile(), long, lanes, few));
             let each = (folding.parts() * outer) as f64 / (3 * tile) as f64 + inner as f64;
             let beyond = if width.is_multiple_of(tile) { 1.0 } else { BEYOND };
             (each * vectors * (lanes * tile) as f64 * beyond, folding, cut)

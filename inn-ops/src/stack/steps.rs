@@ -2,8 +2,9 @@
 
 use super::common::Common;
 use super::fold::{self, ActivateFold, Fold, Tiles, Unfold, UnfoldActivate, UnfoldPull, with_scheme};
+use super::matrix::Packed;
 use super::pointwise::{Activate, Pull, Rows};
-use super::product::{self, Packed, Start};
+use super::product::{self, Start};
 use super::walk::Walk;
 use crate::conv::micro::{Finish, Spread};
 use crate::cpu::CpuElement;

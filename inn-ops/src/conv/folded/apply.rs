@@ -10,7 +10,8 @@ use crate::conv::{Planes, PlanesMut};
 use crate::pool;
 use crate::simd::Level;
 use crate::stack::fold;
-use crate::stack::product::{Kernel, PACK_LISTS, Packed, Source, Start, Tables, pack};
+use crate::stack::matrix::{Kernel, PACK_LISTS, Packed, Source, pack};
+use crate::stack::product::{Start, Tables};
 use crate::zip::Vectors;
 
 /// Outputs of a part at least.

@@ -11,7 +11,8 @@ use crate::conv::{Planes, PlanesMut};
 use crate::pool;
 use crate::simd::Level;
 use crate::stack::lines::{Image, Lines, with_arrays};
-use crate::stack::product::{Packed, Start, Tables};
+use crate::stack::matrix::Packed;
+use crate::stack::product::{Start, Tables};
 use std::ops::Range;
 
 /// Pixels of a strip at least, where there are as many.
