@@ -12,29 +12,41 @@ pub(super) fn passes_by<T>(elements: usize) -> bool {
 
 /// Sets elements to zero; past the caches if `pass_by`, and then [`done`] has to follow.
 pub(super) fn zero<T: Element>(to: &mut [T], pass_by: bool) {
-    #[cfg(target_arch = "x86_64")]
-    if pass_by {
-        use std::arch::x86_64::{__m128i, _mm_setzero_si128, _mm_stream_si128};
-        // SAFETY: numbers are as good as vectors of bits, and aligned ones may be written to. These instructions are part of every x86-64.
-        unsafe {
-            let (head, whole, tail) = to.align_to_mut::<__m128i>();
-            head.fill(T::ZERO);
-            whole.iter_mut().for_each(|vector| _mm_stream_si128(vector, _mm_setzero_si128()));
-            tail.fill(T::ZERO);
-        }
-        return;
-    }
-    to.fill(T::ZERO);
+    if pass_by { past_caches(to) } else { to.fill(T::ZERO) }
 }
 
 /// Waits until what passed by the caches is in its place for other threads too.
 pub(super) fn done(pass_by: bool) {
-    #[cfg(target_arch = "x86_64")]
     if pass_by {
-        // SAFETY: part of every x86-64.
-        unsafe { std::arch::x86_64::_mm_sfence() };
+        fence();
     }
 }
+
+#[cfg(target_arch = "x86_64")]
+fn past_caches<T: Element>(to: &mut [T]) {
+    use std::arch::x86_64::{__m128i, _mm_setzero_si128, _mm_stream_si128};
+    // SAFETY: numbers are as good as vectors of bits, and aligned ones may be written to. These instructions are part of every x86-64.
+    unsafe {
+        let (head, whole, tail) = to.align_to_mut::<__m128i>();
+        head.fill(T::ZERO);
+        whole.iter_mut().for_each(|vector| _mm_stream_si128(vector, _mm_setzero_si128()));
+        tail.fill(T::ZERO);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn fence() {
+    // SAFETY: part of every x86-64.
+    unsafe { std::arch::x86_64::_mm_sfence() };
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn past_caches<T: Element>(to: &mut [T]) {
+    to.fill(T::ZERO);
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn fence() {}
 
 #[cfg(test)]
 mod tests {
