@@ -141,21 +141,24 @@ impl Apply<'_> {
         let phase = |axis: usize, at: usize| (at + self.g.padding[axis]) % self.phases[axis];
         let empty = |line: &usize| !joined || !self.reached([phase(0, line / height), phase(1, line % height), 0]);
         let lines = z.flat_map(|plane| y.clone().map(move |line| plane * height + line)).filter(empty);
-        let mut stretches: Vec<Range<usize>> = Vec::new();
-        for start in lines.map(|line| line * width + x.start) {
-            match stretches.last_mut() {
-                Some(last) if whole && last.end == start => last.end += width,
-                _ => stretches.push(start..start + x.len()),
-            }
-        }
         let pass_by = joined && clear::passes_by::<T>(self.g.batch * self.rows * self.g.input_pixels());
         let rows = split(self.rows, self.blocks, blocks.start).start..split(self.rows, self.blocks, blocks.end - 1).end;
         for (s, row) in (0..piece.layout.samples).flat_map(|s| rows.clone().map(move |row| (s, row))) {
             let to = (piece.sample + s) * io.target_sample + row * io.target_channel;
-            for stretch in &stretches {
+            let clear = |pixels: &Range<usize>| {
                 // SAFETY: as in `phase`: pixels of this box and these rows.
-                clear::zero(unsafe { std::slice::from_raw_parts_mut(io.target.get().add(to + stretch.start), stretch.len()) }, pass_by);
+                clear::zero(unsafe { std::slice::from_raw_parts_mut(io.target.get().add(to + pixels.start), pixels.len()) }, pass_by);
+            };
+            let mut stretch = 0..0;
+            for start in lines.clone().map(|line| line * width + x.start) {
+                if whole && stretch.end == start {
+                    stretch.end += width;
+                } else {
+                    clear(&stretch);
+                    stretch = start..start + x.len();
+                }
             }
+            clear(&stretch);
         }
         clear::done(pass_by);
     }
