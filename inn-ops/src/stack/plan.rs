@@ -33,6 +33,9 @@ const LEAST_SHARE: usize = 4;
 const BEYOND: f64 = 1.125;
 /// Pixels of a strip at least, where there are as many.
 const LEAST_PIXELS: usize = 48;
+/// Groups of small samples that are few, and pixels of each at least where another one is made for two threads to share them evenly.
+const FEW_GROUPS: usize = 8;
+const SHARED_PIXELS: usize = 32;
 /// Pieces of a call, if it is large enough.
 const PIECES: usize = 16;
 /// Pixels of a piece at least, where strips do not reach each other.
@@ -99,6 +102,12 @@ pub(crate) struct Plan {
     pub(super) most_slots: usize,
 }
 
+/// Groups of small samples: an even number of a few, for two threads to share them, where they do not become too short.
+fn shared(groups: usize, batch: usize, pixels: usize) -> usize {
+    let even = groups.next_multiple_of(2);
+    if groups < FEW_GROUPS && batch / even * pixels >= SHARED_PIXELS { even } else { groups }
+}
+
 impl Plan {
     /// Plans a pass over a stack on vectors of `lanes` elements of `bytes` bytes.
     pub(crate) fn new(shape: &StackShape, pass: StackPass, lanes: usize, bytes: usize) -> Self {
@@ -153,7 +162,9 @@ impl Plan {
         } else if lines * width > most {
             Cut::Sample(lines.div_ceil(most / width))
         } else {
-            Cut::Batch(batch.div_ceil(up_to(APART_PIXELS) / (lines * width)))
+            let groups = batch.div_ceil(up_to(APART_PIXELS) / (lines * width));
+            let small = hidden.saturating_mul(outer + inner).saturating_mul(batch * lines * width) <= SMALL;
+            Cut::Batch(if small { groups } else { shared(groups, batch, lines * width) })
         };
         let longest = cut.longest(batch, [extents[0], extents[1], tiled]);
         let odd = |elements: usize| row_len(elements, lanes);
