@@ -64,7 +64,7 @@ impl Plan {
     }
 
     /// Tasks that have a partial gradient each.
-    fn coupled_slots(&self) -> usize {
+    pub(super) fn coupled_slots(&self) -> usize {
         if self.is_small() { 1 } else { self.groups().min(self.most_slots) }
     }
 }

@@ -315,6 +315,18 @@ mod tests {
         }
     }
 
+    /// Weight gradients are shared by threads however wide hidden layers are, and few small samples too, if there is enough to do.
+    #[test]
+    fn two_threads_find_work_on_each_way() {
+        for (batch, spatial, hidden, least) in [(8, [64, 64], 1024, 4), (1, [64, 64], 512, 4), (2, [16, 16], 512, 2), (8, [8, 8], 512, 2)] {
+            let p = plan(batch, &spatial, 3, hidden);
+            assert!(p.slots >= least && p.coupled_slots() >= least.min(batch), "{batch} {spatial:?} {hidden}: {}", p.slots);
+        }
+        for (batch, spatial, strips) in [(8, [4, 4], 2), (16, [4, 4], 2), (24, [4, 4], 4), (4, [4, 4], 2), (3, [4, 4], 1)] {
+            assert_eq!(plan(batch, &spatial, 3, 256).strips(), strips, "{batch}");
+        }
+    }
+
     /// A thread has room for what a group needs, and no more than is near it.
     #[test]
     fn couplings_go_group_by_group_where_groups_are_many_and_small() {

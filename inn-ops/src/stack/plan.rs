@@ -44,6 +44,8 @@ const PIECE_PIXELS: usize = 512;
 const ASIDE_BYTES: usize = 4 << 20;
 /// Bytes of all partial weight gradients.
 const PARTIAL_BYTES: usize = 3 << 20;
+/// Partial weight gradients at least, from so many pixels on.
+const PARTIAL_AT_LEAST: [(usize, usize); 2] = [(2, 128), (4, 4096)];
 /// Pixels that a partial weight gradient has to be worth.
 const PARTIAL_PIXELS: usize = 64;
 
@@ -217,8 +219,9 @@ impl Plan {
         let pixels = batch * lines * width;
         let each = plan.weights() * bytes;
         let tasks = plan.tasks();
-        // Tasks share slots evenly where they have to.
-        let slots = (PARTIAL_BYTES / each.max(1)).min(pixels / PARTIAL_PIXELS).max(1);
+        // Tasks share slots evenly where they have to. However large the weights are, some threads have one each if there is much to do.
+        let least = PARTIAL_AT_LEAST.into_iter().filter(|&(_, from)| pixels >= from).map(|(slots, _)| slots).max();
+        let slots = (PARTIAL_BYTES / each.max(1)).min(pixels / PARTIAL_PIXELS).max(least.unwrap_or(1));
         plan.most_slots = PIECES.min(1 << slots.ilog2());
         plan.slots = tasks.min(plan.most_slots);
         plan
