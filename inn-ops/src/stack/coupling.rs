@@ -65,7 +65,7 @@ impl Plan {
 
     /// Tasks that have a partial gradient each.
     pub(super) fn coupled_slots(&self) -> usize {
-        if self.is_small() { 1 } else { self.groups().min(self.most_slots) }
+        if self.is_small() { 1 } else { self.slots_of(self.groups()) }
     }
 }
 

@@ -100,7 +100,7 @@ pub(crate) struct Plan {
     pub(super) aside: bool,
     /// Partial weight gradients, each with its pieces in their order.
     pub(super) slots: usize,
-    /// Partial gradients that the weights allow.
+    /// Partial gradients that the weights and the pixels allow.
     pub(super) most_slots: usize,
 }
 
@@ -219,12 +219,18 @@ impl Plan {
         let pixels = batch * lines * width;
         let each = plan.weights() * bytes;
         let tasks = plan.tasks();
-        // Tasks share slots evenly where they have to. However large the weights are, some threads have one each if there is much to do.
+        // However large the weights are, some threads have a slot each if there is much to do.
         let least = PARTIAL_AT_LEAST.into_iter().filter(|&(_, from)| pixels >= from).map(|(slots, _)| slots).max();
         let slots = (PARTIAL_BYTES / each.max(1)).min(pixels / PARTIAL_PIXELS).max(least.unwrap_or(1));
-        plan.most_slots = PIECES.min(1 << slots.ilog2());
-        plan.slots = tasks.min(plan.most_slots);
+        plan.most_slots = PIECES.min(slots);
+        plan.slots = plan.slots_of(tasks);
         plan
+    }
+
+    /// Partial gradients that tasks share: the number with which the busiest of two threads has the fewest tasks, and then that of four.
+    pub(super) fn slots_of(&self, tasks: usize) -> usize {
+        let busiest = |slots: usize, threads: usize| slots.div_ceil(threads) * tasks.div_ceil(slots);
+        (1..=self.most_slots.min(tasks)).rev().min_by_key(|&slots| (busiest(slots, 2), busiest(slots, 4))).unwrap_or(1)
     }
 
     /// Elements of a strip's rows for the neighbourhoods of some channels of the image that `to` is: 0 for the input, 1 for the output.
