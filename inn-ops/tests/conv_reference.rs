@@ -4,7 +4,7 @@
 mod conv_common;
 
 use conv_common::{Case, Number, Random, Shape, Window, check};
-use inn_ops::conv::{Geometry, forward_at, input_gradient_at, weight_gradient_at};
+use inn_ops::conv::{Geometry, Planes, PlanesMut, forward_at, input_gradient_at, weight_gradient_at};
 use inn_ops::simd::{Level, level};
 
 /// The levels to try: the one that `INN_SIMD` names, or all that this machine has.
@@ -233,6 +233,33 @@ fn degenerate_shapes() {
             let case = Case::<f64>::new(&mut random, g, true);
             for level in levels() {
                 check_case(level, &case);
+            }
+        }
+    }
+}
+
+/// Gradients of 64 MB and more with gaps, whose zeros pass by the caches: all of them before (strides of 4), and lines between others (2).
+#[test]
+fn large_gradients_with_gaps() {
+    let (extent, inputs) = (2049, 4);
+    for level in levels() {
+        for stride in [2, 4] {
+            let g = Geometry::new(1, inputs, 1, [1, extent, extent], [1; 3], [1, stride, stride], [0; 3]).unwrap();
+            let (pixels, outputs) = (g.input_pixels(), g.output_pixels());
+            assert!(inputs * pixels * size_of::<f32>() >= 64 << 20);
+            let gy: Vec<f32> = (0..outputs).map(|q| (q % 97 + 1) as f32).collect();
+            let w: Vec<f32> = (0..inputs).map(|i| (i + 1) as f32).collect();
+            let mut gx = vec![f32::NAN; inputs * pixels];
+            let to = PlanesMut { data: &mut gx, batch_stride: inputs * pixels, channel_stride: pixels };
+            let from = Planes { data: &gy, batch_stride: outputs, channel_stride: outputs };
+            input_gradient_at(level, &g, from, Planes { data: &w, batch_stride: inputs, channel_stride: 1 }, to, false).unwrap();
+            for (i, plane) in gx.chunks_exact(pixels).enumerate() {
+                let expected = |y: usize, x: usize| {
+                    let reached = y.is_multiple_of(stride) && x.is_multiple_of(stride);
+                    if reached { w[i] * gy[y / stride * g.output[2] + x / stride] } else { 0.0 }
+                };
+                let wrong = (0..pixels).find(|p| plane[*p] != expected(p / extent, p % extent));
+                assert_eq!(wrong, None, "stride {stride}, channel {i} at {level:?}");
             }
         }
     }

@@ -20,7 +20,7 @@ pub struct Case {
 }
 
 /// Few pixels and many, lines longer than a strip, samples cut into pieces that run in two phases, dense data; channels of any count.
-pub const CASES: [Case; 34] = [
+pub const CASES: [Case; 35] = [
     Case { batch: 3, spatial: &[8, 8], kernel: 3, inputs: [2, 0], hidden: 32, middle: 1, outputs: 4, skip: true, transposed: true },
     Case { batch: 2, spatial: &[32, 33], kernel: 3, inputs: [5, 3], hidden: 19, middle: 1, outputs: 7, skip: true, transposed: true },
     Case { batch: 1, spatial: &[64, 70], kernel: 3, inputs: [3, 0], hidden: 24, middle: 1, outputs: 6, skip: true, transposed: true },
@@ -57,6 +57,8 @@ pub const CASES: [Case; 34] = [
     Case { batch: 3, spatial: &[16, 16], kernel: 3, inputs: [6, 4], hidden: 64, middle: 1, outputs: 12, skip: true, transposed: true },
     Case { batch: 1, spatial: &[12, 30], kernel: 5, inputs: [20, 7], hidden: 40, middle: 1, outputs: 13, skip: true, transposed: true },
     Case { batch: 2, spatial: &[14, 16], kernel: 5, inputs: [5, 0], hidden: 80, middle: 1, outputs: 6, skip: false, transposed: false },
+    // Weights so large that partial gradients are as few as threads need.
+    Case { batch: 2, spatial: &[12, 12], kernel: 3, inputs: [20, 0], hidden: 512, middle: 1, outputs: 24, skip: true, transposed: true },
     Case { batch: 33, spatial: &[2, 3], kernel: 3, inputs: [3, 0], hidden: 16, middle: 1, outputs: 3, skip: true, transposed: true },
 ];
 
