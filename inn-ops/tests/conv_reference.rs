@@ -196,6 +196,35 @@ fn folded_shapes() {
     }
 }
 
+/// Strides, whose inputs are copied as they are: signals, images and volumes, kernels as long as the stride and longer, strides of their own along each
+/// axis, boxes of several samples, of slices, of lines and of parts of them, chunks of inputs, padding longer than the kernel needs.
+#[test]
+fn strided_shapes() {
+    const SHAPES: [Shape; 13] = [
+        (1, 51, 56, [14, 21, 19], [4; 3], [3; 3], [2; 3]),
+        (2, 22, 27, [8, 8, 12], [3; 3], [3; 3], [1; 3]),
+        (1, 32, 32, [13, 24, 25], [3; 3], [2; 3], [1; 3]),
+        (2, 60, 21, [12, 16, 12], [5; 3], [3; 3], [2; 3]),
+        (3, 33, 48, [1, 33, 37], [1, 4, 4], [1, 4, 4], [0; 3]),
+        (2, 100, 37, [1, 25, 24], [1, 3, 3], [1, 2, 2], [0, 1, 1]),
+        (30, 19, 64, [1, 8, 8], [1, 2, 2], [1, 2, 2], [0; 3]),
+        (1, 40, 96, [1, 1, 9001], [1, 1, 5], [1, 1, 3], [0, 0, 2]),
+        (1, 20, 32, [1, 3, 5001], [1, 2, 3], [1, 1, 2], [0, 1, 1]),
+        (2, 48, 16, [5, 30, 31], [2, 3, 3], [2, 1, 3], [0, 1, 3]),
+        (1, 17, 15, [9, 9, 9], [7; 3], [2; 3], [3; 3]),
+        (1, 130, 30, [1, 14, 15], [1, 7, 7], [1, 3, 2], [0, 6, 7]),
+        (2, 30, 16, [1, 40, 40], [1, 3, 3], [1, 5, 4], [0, 1, 1]),
+    ];
+    let mut random = Random(29);
+    for (batch, i, o, input, kernel, stride, padding) in SHAPES {
+        let g = Geometry::new(batch, i, o, input, kernel, stride, padding).unwrap();
+        for level in levels() {
+            check_case(level, &Case::<f32>::new(&mut random, g, true));
+            check_case(level, &Case::<f64>::new(&mut random, g, true));
+        }
+    }
+}
+
 /// Channel counts around whole vectors and blocks of rows, in both roles, with
 /// few and many samples of few pixels, down to a single one (dense data).
 #[test]

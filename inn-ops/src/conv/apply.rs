@@ -333,6 +333,13 @@ pub(super) fn apply<T: Dispatch>(
     });
 }
 
+/// Cycles that [`apply`] takes about.
+pub(super) fn cycles<T: Dispatch>(g: &Geometry, adjoint: bool, kernels: &Kernels<T>) -> f64 {
+    let (rows, channels) = if adjoint { (g.in_channels, g.out_channels) } else { (g.out_channels, g.in_channels) };
+    let (budget, sweep) = (kernels.planes_bytes / size_of::<T>(), Sweep { rows: kernels.panel.len(), end: None });
+    Plan::new(g, adjoint, budget, LEAST, Sweep { rows: kernels.panel.len(), end: None }).cost([rows, channels, g.taps()], budget, &sweep)
+}
+
 /// Upper bounds on the scratch memory of [`apply`].
 pub(super) fn scratch<T: Dispatch>(g: &Geometry, adjoint: bool, kernels: &Kernels<T>, threads: usize) -> Scratch {
     let apply = Apply::new(g, adjoint, kernels, threads);

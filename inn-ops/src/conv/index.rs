@@ -296,31 +296,36 @@ impl Index {
         lo as usize
     }
 
-    /// Lists the positions of a box: those of the run, in planes with
-    /// `layout`, against their number. Stretches have [`STRETCH`] at most.
-    /// The run is stream `a` of the runs, or else `b`.
-    pub(crate) fn stretches(&mut self, piece: &Piece, run_is_a: bool) {
-        let (layout, [n0, n1, n2]) = (&piece.layout, piece.count);
+    /// Lists the positions of a box, `step` apart along each axis in planes with `layout`, against their number. Stretches have [`STRETCH`] at most.
+    /// Those in planes are stream `a` of the runs, or else `b`.
+    pub(crate) fn stretches(&mut self, piece: &Piece, layout: &Layout, step: [usize; 3], planes_are_a: bool) {
+        let [n0, n1, n2] = piece.count;
         self.runs.clear();
         self.stretches.clear();
         self.stretches.push(0);
         let (mut pixel, mut used) = (0, 0);
         for line in 0..layout.samples * n0 * n1 {
             let (s, i0, i1) = (line / (n0 * n1), line / n1 % n0, line % n1);
-            let mut position = s * layout.sample + i0 * layout.dist[0] + i1 * layout.dist[1];
+            let mut position = s * layout.sample + i0 * step[0] * layout.dist[0] + i1 * step[1] * layout.dist[1];
             let mut left = n2;
             while left > 0 {
                 let len = left.min(STRETCH);
-                let (a, b) = if run_is_a { (position, pixel) } else { (pixel, position) };
+                let ends = |run: &Run| {
+                    let (planes, other) = if planes_are_a { (run.a, run.b) } else { (run.b, run.a) };
+                    (planes + run.len * step[2], other + run.len)
+                };
                 if used + len > STRETCH {
                     self.stretches.push(self.runs.len());
                     used = 0;
                 }
                 match self.runs.last_mut() {
-                    Some(run) if used > 0 && run.a + run.len == a && run.b + run.len == b => run.len += len,
-                    _ => self.runs.push(Run { a, b, len }),
+                    Some(run) if used > 0 && ends(run) == (position, pixel) => run.len += len,
+                    _ => {
+                        let (a, b) = if planes_are_a { (position, pixel) } else { (pixel, position) };
+                        self.runs.push(Run { a, b, len });
+                    }
                 }
-                (position, pixel, left, used) = (position + len, pixel + len, left - len, used + len);
+                (position, pixel, left, used) = (position + len * step[2], pixel + len, left - len, used + len);
             }
         }
         self.stretches.push(self.runs.len());

@@ -68,6 +68,7 @@ mod pixelwise;
 pub(crate) mod plan;
 mod planes;
 pub(crate) mod scratch;
+mod strided;
 mod thin;
 mod weight;
 
@@ -135,6 +136,7 @@ pub fn forward_at<T: ConvElement>(
         None if pixelwise::apply(level, g, false, x, w, &mut y, accumulate) => {}
         None if folded::apply(level, g, false, x, w, &mut y, accumulate) => {}
         None if thin::apply(level, g, false, x, w, &mut y, accumulate) => {}
+        None if strided::apply(level, g, x, w, &mut y, accumulate) => {}
         None => apply::apply(level, &flat(g), false, x, w, y, accumulate),
     }
     Ok(())
@@ -293,7 +295,7 @@ pub(crate) fn scratch_of<T: ConvElement>(g: &Geometry, op: Op, threads: usize) -
         Op::Forward if single => dense::scratch((batch, o, i), kernels.lanes, bytes),
         Op::InputGradient if single => dense::scratch((batch, i, o), kernels.lanes, bytes),
         Op::WeightGradient if single && g.taps() == 1 => dense::scratch((o, i, batch), kernels.lanes, bytes),
-        Op::Forward => apply::scratch(&flat(g), false, kernels, threads),
+        Op::Forward => strided::scratch(g, kernels).unwrap_or_else(|| apply::scratch(&flat(g), false, kernels, threads)),
         Op::InputGradient => apply::scratch(&flat(g), true, kernels, threads),
         Op::WeightGradient => weight::scratch(&flat(g), kernels, threads),
     }

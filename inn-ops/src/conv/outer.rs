@@ -14,7 +14,7 @@ pub(crate) struct Run {
 
 /// Sums of outer products: vector `(m, j)` of the output becomes
 /// `sum_q a[a_off[m] + q] * b[b_off[j] + q * N ..][..N]`, or gets that added, for the
-/// positions `q` of `runs` (which may differ for `a` and `b`) and vectors of
+/// positions `q` of `runs` (which may differ for `a` and `b`, and be any distance apart) and vectors of
 /// `N` elements.
 pub(crate) struct Outer<'a, T> {
     pub(crate) a: *const T,
@@ -23,6 +23,8 @@ pub(crate) struct Outer<'a, T> {
     pub(crate) b: *const T,
     pub(crate) b_off: &'a [usize],
     pub(crate) runs: &'a [Run],
+    /// Distances of the positions of a run in the streams `a` and `b`.
+    pub(crate) step: [usize; 2],
     pub(crate) to: *mut T,
     /// Distance of the rows of the output; the vectors of a row are adjacent.
     pub(crate) row: usize,
@@ -76,18 +78,21 @@ unsafe fn outer_tile<L: Lanes, const MR: usize, const NV: usize>(p: &Outer<'_, L
         for v in 0..NV {
             b[v] = p.b.add(p.b_off[j + v]);
         }
+        let [a_step, b_step] = p.step;
         for run in p.runs {
-            for q in 0..run.len {
+            let (mut at_a, mut at_b) = (run.a, run.b * L::N);
+            for _ in 0..run.len {
                 let mut y = [L::zero(); NV];
                 for v in 0..NV {
-                    y[v] = L::load(b[v].add((run.b + q) * L::N));
+                    y[v] = L::load(b[v].add(at_b));
                 }
                 for m in 0..MR {
-                    let x = L::splat(*a[m].add(run.a + q));
+                    let x = L::splat(*a[m].add(at_a));
                     for v in 0..NV {
                         acc[m][v] = x.mul_add(y[v], acc[m][v]);
                     }
                 }
+                (at_a, at_b) = (at_a + a_step, at_b + b_step * L::N);
             }
         }
         for m in 0..MR {

@@ -113,7 +113,7 @@ impl Plan {
     /// Cycles that the inner loops take about: two multiply-adds of vectors a cycle; copying a vector of a plane, and each line that begins
     /// within one; loading the planes into the first-level cache for each block of rows; reading results and adding to them, lane by lane where they lie
     /// apart, for each part of the channels that fits into the budget.
-    fn cost(&self, [rows, channels, taps]: [usize; 3], budget: usize, sweep: &Sweep) -> f64 {
+    pub(super) fn cost(&self, [rows, channels, taps]: [usize; 3], budget: usize, sweep: &Sweep) -> f64 {
         let [p0, p1, p2] = self.parts;
         let [n0, n1, n2] = [0, 1, 2].map(|axis| self.axes[axis].count.div_ceil(self.parts[axis]));
         let samples = self.batch.div_ceil(self.groups.max(1));
@@ -139,7 +139,7 @@ impl Plan {
         each * (self.groups * p0 * p1 * p2) as f64
     }
 
-    fn with_positions(axes: [Axis; 3], batch: usize, wanted: usize) -> Self {
+    pub(super) fn with_positions(axes: [Axis; 3], batch: usize, wanted: usize) -> Self {
         let [e0, e1, e2] = axes.map(|axis| axis.count);
         let mut plan = Plan { axes, parts: [1; 3], batch, groups: 1, plane_len: 0, channel_len: 0, positions: 0, pixels: 0, lines: 0 };
         if e0 * e1 * e2 <= wanted {
@@ -322,12 +322,12 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    fn new(axes: &[Axis; 3], start: [usize; 3], count: [usize; 3], samples: usize) -> Self {
+    pub(super) fn new(axes: &[Axis; 3], start: [usize; 3], count: [usize; 3], samples: usize) -> Self {
         let overlap = |axis: usize| axes[axis].overlap(start[axis], count[axis]);
         Self::shared(axes, count, samples, [overlap(0), overlap(1), overlap(2)])
     }
 
-    fn apart(axes: &[Axis; 3], count: [usize; 3], samples: usize) -> Self {
+    pub(super) fn apart(axes: &[Axis; 3], count: [usize; 3], samples: usize) -> Self {
         Self::shared(axes, count, samples, [0; 3])
     }
 

@@ -17,6 +17,7 @@ use super::outer::{Outer, Turn};
 use super::passes::passes;
 use super::plan::{Piece, Plan, SLACK, Sweep, parts, split};
 use super::scratch::{Scratch, Shared, with_buffer, with_two};
+use super::strided::{Frames, framed};
 use super::{Planes, PlanesMut};
 use crate::pool;
 use crate::simd::{Level, MAX_LANES};
@@ -26,6 +27,8 @@ use std::ops::Range;
 const MOST: usize = 512 << 10;
 /// Positions of a box at least.
 const LEAST: usize = 512;
+/// Positions of a box at most, of frames.
+const MOST_POSITIONS: usize = 2048;
 /// Positions that the end of a run takes as long as, about: a mispredicted branch.
 const END: usize = 2;
 /// Units of work of a call, if it has enough of it.
@@ -49,7 +52,7 @@ enum Wide {
 /// vectors of channels, or the rows, are divided into parts, which share no sums.
 struct Weight<'a> {
     g: &'a Geometry,
-    plan: Plan,
+    frames: Frames,
     wide: Wide,
     lanes: usize,
     /// Channels that are lanes, vectors of them, and vectors held at a time.
@@ -85,24 +88,29 @@ impl<'a> Weight<'a> {
         let budget = kernels.planes_bytes.min(MOST) / bytes;
         let work = i * o * taps;
         let (_, width) = kernels.outer[kernels.outer.len() - 1];
-        let plan = Plan::new(g, false, budget, LEAST, Sweep { rows: width * lanes, end: Some(END) });
+        let frames = if framed(g) {
+            let wanted = (g.batch * g.output_pixels() / UNITS).clamp(LEAST, MOST_POSITIONS);
+            Frames::new(g, wanted, LEAST, |frames| frames.plan.channel_len * i.min(o) <= budget)
+        } else {
+            Frames::phases(g, Plan::new(g, false, budget, LEAST, Sweep { rows: width * lanes, end: Some(END) }))
+        };
         let (wide_channels, rows, vector_taps, row_taps) = match wide {
             Wide::Output => (o, i, 1, taps),
             Wide::Input => (i, o, taps, 1),
         };
         let vectors = wide_channels.div_ceil(lanes);
-        let (x, gy) = (plan.channel_len, gy_len(plan.pixels));
+        let (x, gy) = (frames.plan.channel_len, gy_len(frames.cut.pixels));
         let (vector_len, row_len) = if wide == Wide::Output { (gy, x) } else { (x, gy) };
         let even = |count: usize, len: usize| count.div_ceil(count.div_ceil((budget / len).max(1)).max(1));
         let total = work.saturating_mul(g.batch * g.output_pixels());
         let units = (total / SMALL).clamp(1, UNITS);
         let sums = vectors * lanes * vector_taps * rows * row_taps;
-        let slots = plan.boxes().min(units).min(PARTIALS / sums.max(1)).max(1);
+        let slots = frames.cut.boxes().min(units).min(PARTIALS / sums.max(1)).max(1);
         let parts = parts(slots, threads, units.div_ceil(2).min(vectors.max(rows)));
         let [vector_parts, row_parts] = divided([vectors, rows], [vector_taps, row_taps], [width, kernels.outer.len()], parts);
         Weight {
             g,
-            plan,
+            frames,
             wide,
             lanes,
             wide_channels,
@@ -135,12 +143,12 @@ impl<'a> Weight<'a> {
     }
 
     fn vector_elements(&self) -> usize {
-        let len = if self.wide == Wide::Output { gy_len(self.plan.pixels) } else { self.plan.channel_len };
+        let len = if self.wide == Wide::Output { gy_len(self.frames.cut.pixels) } else { self.frames.plan.channel_len };
         self.vector_chunk * len * self.lanes
     }
 
     fn row_elements(&self) -> usize {
-        let len = if self.wide == Wide::Output { self.plan.channel_len } else { gy_len(self.plan.pixels) };
+        let len = if self.wide == Wide::Output { self.frames.plan.channel_len } else { gy_len(self.frames.cut.pixels) };
         self.row_chunk * len + SLACK
     }
 
@@ -154,19 +162,19 @@ impl<'a> Weight<'a> {
             with_index(|index| {
                 // Rows that fit as a whole are the same for all vectors.
                 let whole = self.row_chunk >= rows.len();
-                let boxes = split(self.plan.boxes(), self.slots, slot);
+                let boxes = split(self.frames.cut.boxes(), self.slots, slot);
                 for number in boxes.clone() {
-                    let piece = self.plan.piece(number);
+                    let pieces = self.frames.piece(number);
                     for v in vectors.clone().step_by(self.vector_chunk) {
                         let chunk = v..(v + self.vector_chunk).min(vectors.end);
-                        self.copy_vectors(&piece, kernels, x, gy, chunk.clone(), vector_buffer, index);
+                        self.copy_vectors(&pieces, kernels, x, gy, chunk.clone(), vector_buffer, index);
                         for r in rows.clone().step_by(self.row_chunk) {
                             let rows = r..(r + self.row_chunk).min(rows.end);
                             if !whole || v == vectors.start {
-                                self.copy_rows(&piece, kernels, x, gy, rows.clone(), row_buffer, index);
+                                self.copy_rows(&pieces, kernels, x, gy, rows.clone(), row_buffer, index);
                             }
                             self.multiply(
-                                &piece,
+                                &pieces,
                                 kernels,
                                 vector_buffer,
                                 chunk.clone(),
@@ -186,7 +194,7 @@ impl<'a> Weight<'a> {
     /// Adds the products of a box to the sums, or begins the sums with them.
     fn multiply<T: Dispatch>(
         &self,
-        piece: &Piece,
+        (piece, copied): &(Piece, Piece),
         kernels: &Kernels<T>,
         vector_buffer: &[T],
         vectors: Range<usize>,
@@ -196,21 +204,23 @@ impl<'a> Weight<'a> {
         add: bool,
         index: &mut Index,
     ) {
-        let taps = Taps { g: self.g, adjoint: false, phase: [0; 3] };
+        let frames = &self.frames;
+        let taps = Taps { g: &frames.dense, adjoint: false, phase: [0; 3] };
         let (row, lanes) = (self.row(), self.lanes);
         let len = gy_len(piece.pixels());
-        index.stretches(piece, self.wide == Wide::Output);
+        index.stretches(piece, &copied.layout, frames.step, self.wide == Wide::Output);
+        let step = if self.wide == Wide::Output { [frames.step[2], 1] } else { [1, frames.step[2]] };
         let (off, other) = (&mut index.off, &mut index.other);
         match self.wide {
             Wide::Output => {
-                taps.offsets(&self.plan.axes, &piece.layout, rows.len(), 1, off);
+                taps.offsets(&frames.plan.axes, &copied.layout, rows.len(), 1, off);
                 other.clear();
                 other.extend((0..vectors.len()).map(|v| v * len * lanes));
             }
             Wide::Input => {
                 off.clear();
                 off.extend((0..rows.len()).map(|r| r * len));
-                taps.offsets(&self.plan.axes, &piece.layout, vectors.len(), lanes, other);
+                taps.offsets(&frames.plan.axes, &copied.layout, vectors.len(), lanes, other);
             }
         }
         let (height, first_row) = (kernels.outer.len(), rows.start * self.row_taps);
@@ -227,6 +237,7 @@ impl<'a> Weight<'a> {
                         b: vector_buffer.as_ptr(),
                         b_off: &other[v..(v + width).min(other.len())],
                         runs: &index.runs[stretch[0]..stretch[1]],
+                        step,
                         to: sums.wrapping_add(at),
                         row,
                         accumulate: add || number > 0,
@@ -351,8 +362,9 @@ pub(super) fn scratch<T: Dispatch>(g: &Geometry, kernels: &Kernels<T>, threads: 
         let weight = Weight::new(g, kernels, threads);
         let planes = (weight.vector_elements() + weight.row_elements()) * bytes + 128;
         let offsets = weight.row_chunk * weight.row_taps + weight.vector_chunk * weight.vector_taps;
-        let index = index_bytes(weight.plan.lines, weight.plan.plane_len.max(weight.plan.pixels), lanes, offsets, weight.plan.listed());
-        let line = weight.plan.axes[2].pixels_bytes(weight.plan.parts[2]);
+        let plan = &weight.frames.plan;
+        let index = index_bytes(plan.lines, plan.plane_len.max(plan.pixels), lanes, offsets, plan.listed());
+        let line = plan.axes[2].pixels_bytes(plan.parts[2]);
         Scratch { shared: weight.slots * weight.sums() * bytes + 64, each: planes + index + line, alone: weight.small }
     };
     // Buffers grow to what the larger pass needs of each.

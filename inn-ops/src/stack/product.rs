@@ -141,6 +141,7 @@ pub(crate) unsafe fn outer<T: Element>(
                     b: b.add(j * pixels * lanes),
                     b_off: &places[..count],
                     runs: &[Run { a: 0, b: 0, len: pixels }],
+                    step: [1, 1],
                     to: to.add(range.start * to_row + j * lanes),
                     row: to_row,
                     accumulate: !first,

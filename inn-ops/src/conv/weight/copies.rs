@@ -15,7 +15,7 @@ impl Weight<'_> {
     /// Transposes channels of a box into vectors.
     pub(super) fn copy_vectors<T: Dispatch>(
         &self,
-        piece: &Piece,
+        (piece, copied): &(Piece, Piece),
         kernels: &Kernels<T>,
         x: Planes<'_, T>,
         gy: Planes<'_, T>,
@@ -44,15 +44,15 @@ impl Weight<'_> {
                 }
             }
             Wide::Input => {
-                let layout = &piece.layout;
+                let (layout, plan) = (&copied.layout, &self.frames.plan);
                 assert!(to.len() >= vectors.len() * layout.phases * layout.stride * lanes);
-                let axes = &self.plan.axes;
-                let skipped = index.pixels(&axes[2], piece.start[2], piece.count[2], layout.stride);
+                let axes = &plan.axes;
+                let skipped = index.pixels(&axes[2], copied.start[2], copied.count[2], layout.stride);
                 let (columns, plain) = (index.place_first.len() - 1, axes[2].source_step == 1 && axes[2].source_phases == 1);
                 let mut lines = 0;
-                self.plan.each_source_phase(|_, phase| {
+                plan.each_source_phase(|_, phase| {
                     if phase[2] == 0 {
-                        each_line(axes, piece, phase, 0, |_, _| lines += 1);
+                        each_line(axes, copied, phase, 0, |_, _| lines += 1);
                     }
                 });
                 let whole = axes.iter().all(|axis| axis.halo == 0) && lines * index.places.len() == layout.phases * layout.positions;
@@ -63,11 +63,11 @@ impl Weight<'_> {
                     }
                     let (to, channels) = (Shared::new(to), channels(v));
                     let first = piece.sample * x.batch_stride + channels.start * x.channel_stride;
-                    self.plan.each_source_phase(|number, phase| {
+                    plan.each_source_phase(|number, phase| {
                         if phase[2] > 0 || index.places.is_empty() {
                             return;
                         }
-                        each_line(axes, piece, phase, x.batch_stride, |start, from| {
+                        each_line(axes, copied, phase, x.batch_stride, |start, from| {
                             let from = x.data[first.wrapping_add_signed(from + skipped as isize)..].as_ptr();
                             let to = to.get().wrapping_add((number * layout.stride + start) * lanes);
                             let (channels, channel) = (channels.len(), x.channel_stride);
@@ -95,7 +95,7 @@ impl Weight<'_> {
     /// Copies the other channels of a box.
     pub(super) fn copy_rows<T: Dispatch>(
         &self,
-        piece: &Piece,
+        (piece, copied): &(Piece, Piece),
         kernels: &Kernels<T>,
         x: Planes<'_, T>,
         gy: Planes<'_, T>,
@@ -104,7 +104,7 @@ impl Weight<'_> {
         index: &mut Index,
     ) {
         match self.wide {
-            Wide::Output => fill(&self.plan, piece, kernels, x, rows, to, index),
+            Wide::Output => fill(&self.frames.plan, copied, kernels, x, rows, to, index),
             Wide::Input => {
                 for (to, o) in to.chunks_exact_mut(gy_len(piece.pixels())).zip(rows) {
                     piece.segments(self.g.output, gy.batch_stride, |pixel, from, len| {
