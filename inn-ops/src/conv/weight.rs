@@ -89,8 +89,10 @@ impl<'a> Weight<'a> {
         let work = i * o * taps;
         let (_, width) = kernels.outer[kernels.outer.len() - 1];
         let frames = if framed(g) {
-            let wanted = (g.batch * g.output_pixels() / UNITS).clamp(LEAST, MOST_POSITIONS);
-            Frames::new(g, wanted, LEAST, |frames| frames.plan.channel_len * i.min(o) <= budget)
+            let positions = g.batch * g.output_pixels();
+            // An even number, so that two threads share few of them evenly; some larger than others, as lines and samples stay whole.
+            let boxes = positions.div_ceil(LEAST).next_multiple_of(2).min(UNITS);
+            Frames::new(g, (positions * 5 / 4).div_ceil(boxes).min(MOST_POSITIONS), LEAST, |frames| frames.plan.channel_len * i.min(o) <= budget)
         } else {
             Frames::phases(g, Plan::new(g, false, budget, LEAST, Sweep { rows: width * lanes, end: Some(END) }))
         };
