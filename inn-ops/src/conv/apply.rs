@@ -18,8 +18,8 @@ use std::ops::Range;
 const PRIVATE: usize = 1 << 20;
 /// Bytes of the packed weights of a block and a part of the channels, which all positions of a box go through.
 const BLOCK: usize = 64 << 10;
-/// Multiply-adds up to which a call stays on its thread: about 20 us.
-pub(super) const SMALL: usize = 1 << 21;
+/// Multiply-adds up to which a call stays on its thread, and of a unit of work: three microseconds or so. Threads that linger start within one.
+pub(super) const SMALL: usize = 3 << 17;
 /// Positions of a box at least, so that starting it, its halo and the ends of
 /// its run cost little.
 const LEAST: usize = 384;

@@ -92,7 +92,9 @@ impl<'a> Weight<'a> {
             let positions = g.batch * g.output_pixels();
             // An even number, so that two threads share few of them evenly; some larger than others, as lines and samples stay whole.
             let boxes = positions.div_ceil(LEAST).next_multiple_of(2).min(UNITS);
-            Frames::new(g, (positions * 5 / 4).div_ceil(boxes).min(MOST_POSITIONS), LEAST, |frames| frames.plan.channel_len * i.min(o) <= budget)
+            Frames::new(g, (positions * 5 / 4).div_ceil(boxes).min(MOST_POSITIONS), LEAST, |frames| {
+                frames.plan.channel_len * i.min(o) <= budget
+            })
         } else {
             Frames::phases(g, Plan::new(g, false, budget, LEAST, Sweep { rows: width * lanes, end: Some(END) }))
         };
