@@ -90,8 +90,8 @@ impl<'a> Weight<'a> {
         let (_, width) = kernels.outer[kernels.outer.len() - 1];
         let frames = if framed(g) {
             let positions = g.batch * g.output_pixels();
-            // An even number, so that two threads share few of them evenly; some larger than others, as lines and samples stay whole.
-            let boxes = positions.div_ceil(LEAST).next_multiple_of(2).min(UNITS);
+            // Few are an even number, so that two threads share them evenly; some larger than others, as lines and samples stay whole.
+            let boxes = if positions <= LEAST { 1 } else { positions.div_ceil(LEAST).next_multiple_of(2).min(UNITS) };
             Frames::new(g, (positions * 5 / 4).div_ceil(boxes).min(MOST_POSITIONS), LEAST, |frames| {
                 frames.plan.channel_len * i.min(o) <= budget
             })
