@@ -114,6 +114,13 @@ unsafe fn tile<L: Lanes, const MR: usize, const NV: usize>(p: &Panel<'_, L::Elem
             let ops = p.first[v + j] as usize..p.first[v + j + 1] as usize;
             for op in &p.ops[ops] {
                 let mut to = p.to.add(op.to);
+                if op.mask == u32::MAX >> (32 - L::N) && p.step == 1 && !p.accumulate {
+                    for m in 0..MR {
+                        out[m][j].assume_init().store(to);
+                        to = to.wrapping_add(p.row);
+                    }
+                    continue;
+                }
                 for m in 0..MR {
                     if p.step == 1 {
                         out[m][j].assume_init().compress(to, op.mask, p.accumulate);
