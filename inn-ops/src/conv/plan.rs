@@ -54,6 +54,8 @@ const MAX_POSITIONS: usize = 2048;
 const MIN_WORK: usize = 1 << 20;
 /// Boxes of a call, if it has enough work: enough to keep cores evenly busy.
 const BOXES: usize = 16;
+/// Groups of samples from which on it does not matter that some have one more than others.
+const FEW: usize = 4;
 /// Products that a result adds up at least between being read and written, where axes are lowered.
 const LOWERED: usize = 512;
 /// Cycles of [`Plan::cost`].
@@ -147,6 +149,10 @@ impl Plan {
             let one = Layout::new(&axes, axes.map(|axis| axis.first), [e0, e1, e2], 1);
             let size = (wanted / one.positions.max(1)).clamp(1, batch.max(1));
             plan.groups = batch.div_ceil(size);
+            // Few groups that are as large as each other, or more of them.
+            while (2..FEW).contains(&plan.groups) && !batch.is_multiple_of(plan.groups) {
+                plan.groups += 1;
+            }
         } else {
             let c2 = e2.div_ceil(wanted);
             let n2 = e2.div_ceil(c2);
