@@ -15,7 +15,7 @@ use crate::stack::product::{Start, Tables};
 use crate::zip::Vectors;
 
 /// Outputs of a part at least.
-const LEAST_OUTPUTS: usize = 32;
+pub(super) const LEAST_OUTPUTS: usize = 32;
 
 /// Strips that keep any number of threads busy.
 const MANY: usize = 1 << 20;

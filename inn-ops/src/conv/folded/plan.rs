@@ -1,5 +1,7 @@
 //! Whether a convolution is folded, and how it is cut.
 
+use super::apply::LEAST_OUTPUTS as LEAST_OUTPUT_PART;
+use super::weight::{LEAST_INPUTS, SLOTS};
 use crate::conv::apply::SMALL;
 use crate::conv::geometry::{Geometry, Op};
 use crate::conv::kernels::{Dispatch, Kernels};
@@ -37,8 +39,13 @@ pub(in crate::conv) const WEIGHT_BYTES: usize = 8 << 20;
 const STRIP_BYTES: usize = 512 << 10;
 /// More strips of a plane than needed, at most.
 const STRIPS: usize = 16;
-/// As many strips are dealt evenly, whatever their number.
+/// As many strips are dealt evenly, whatever their number, and whatever lines more some of them have.
 const EVEN: f64 = 24.0;
+const EXACT: usize = 4;
+/// Strips below which each can be shared by two threads.
+pub(super) const PARTED: f64 = 8.0;
+/// Tiles that a partial gradient takes as long as.
+const SLOT: f64 = 10.0;
 /// Lines of a strip at least, where there could be more strips.
 const LEAST_LINES: usize = 4;
 
@@ -73,18 +80,29 @@ pub(super) struct Plan {
     pub(super) piece: usize,
 }
 
-/// By which factor the end of a call, which all wait for, prolongs so many strips. Partial gradients cannot be parted further.
-fn waited(op: Op, strips: f64) -> f64 {
-    // A few are dealt evenly if they are a power of two.
-    let even = strips < EVEN && (strips as usize).is_power_of_two();
-    let wait = if even {
-        0.5
-    } else if op == Op::WeightGradient {
-        4.0
-    } else {
-        1.0
+/// By which factor the end of a call, which all wait for, prolongs so many strips; they are `exact` if they are equally large, and `parted` if each can be
+/// shared by two threads. Partial gradients cannot be parted further.
+fn waited(op: Op, strips: f64, exact: bool, parted: bool) -> f64 {
+    let few = strips < EVEN && exact;
+    // A few are dealt evenly if they are a power of two; parts prepare the same once each.
+    let wait = match (few && (strips as usize).is_power_of_two(), few && parted && strips < PARTED, op) {
+        (true, ..) => 0.5,
+        (_, true, Op::WeightGradient) => 1.0,
+        (_, true, _) => 0.5,
+        (.., Op::WeightGradient) => 4.0,
+        _ => 1.0,
     };
     (strips + wait) / strips
+}
+
+/// Whether two threads can share a strip: parts of the outputs, or of the inputs of a gradient.
+fn parted(op: Op, inputs: usize, outputs: usize) -> bool {
+    if op == Op::WeightGradient { inputs >= 2 * LEAST_INPUTS } else { outputs >= 2 * LEAST_OUTPUT_PART }
+}
+
+/// Tiles that the sums of a gradient take as long as to be begun and added up, for each partial gradient.
+fn summed(op: Op, strips: f64) -> f64 {
+    if op == Op::WeightGradient { SLOT * strips.min(SLOTS as f64) } else { 0.0 }
 }
 
 impl Plan {
@@ -140,7 +158,9 @@ impl Plan {
         // What the last vectors of strips have too much is lost, and one strip that all wait for.
         let cost = |groups: &usize| {
             let whole = sum_of_parts(height, *groups, |lines| (lines * longest).next_multiple_of(lanes));
-            whole * waited(op, g.batch as f64 * depth as f64 * (segments * groups) as f64)
+            let (planes, cut) = (g.batch as f64 * depth as f64, (segments * groups) as f64);
+            let exact = height.is_multiple_of(*groups) || *groups > EXACT;
+            (whole * planes * segments as f64 + summed(op, planes * cut)) * waited(op, planes * cut, exact, parted(op, inputs, outputs))
         };
         let groups = least..=least.max((height / LEAST_LINES).min(least + STRIPS));
         let groups = groups.min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or(least);
@@ -181,11 +201,15 @@ impl Plan {
         }
         let cost = |strips: &usize| {
             let whole = sum_of_parts(all, *strips, |planes| (planes * own).next_multiple_of(lanes));
-            whole * waited(op, *strips as f64)
+            let exact = all.is_multiple_of(*strips) || *strips > EXACT;
+            (whole + summed(op, *strips as f64)) * waited(op, *strips as f64, exact, parted(op, self.inputs, self.outputs))
         };
         let least = all.div_ceil(most);
         let joined = (least..=all.min(least.saturating_add(STRIPS))).min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or(least);
         let together = all.div_ceil(joined);
+        if together == 1 {
+            return None;
+        }
         let piece = row_len(together * own, lanes);
         let chunk = (budget / (parts * rows * piece)).min(ROWS / rows).clamp(1, self.inputs);
         let edge = row_len((self.to[1] + self.kernel[1] - 1) * self.tiles, lanes);

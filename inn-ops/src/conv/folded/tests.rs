@@ -170,3 +170,22 @@ fn absurd_shapes_have_a_plan_or_none() {
         assert!(plan(1, [1 << 40, 1 << 40], [1, 16, 16], [1, 3, 3], op, level).is_none());
     }
 }
+
+/// Few samples make strips that two threads share evenly, and gradients no more partial ones than that takes.
+#[test]
+fn few_samples_are_shared_evenly() {
+    for (batch, extent, op, strips) in [
+        (3, 16, Op::Forward, 3),
+        (3, 16, Op::WeightGradient, 3),
+        (5, 16, Op::WeightGradient, 5),
+        (1, 24, Op::WeightGradient, 2),
+        (1, 32, Op::WeightGradient, 4),
+    ] {
+        if let Some(plan) =
+            plan(batch, [64, 64], [1, extent, extent], [1, 3, 3], op, Level::Avx512).filter(|_| Level::Avx512.is_available())
+        {
+            assert_eq!(plan.all(), strips, "{op:?} of {batch} samples of {extent} x {extent}");
+            assert!(op != Op::WeightGradient || plan.slots(size_of::<f32>()) == strips, "{batch} samples of {extent} x {extent}");
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //!
 //! With V_e the folded rows of x, and a_e = Σ_i A_ie gy_i those of the output gradients, gU_e = Σ a_e V_eᵀ over all tiles, and gw_t = Σ_e G_et gU_e.
 
+use super::plan::PARTED;
 use super::{Plan, Reach, Strip};
 use crate::conv::geometry::{Geometry, Op};
 use crate::conv::kernels::{Dispatch, Kernels};
@@ -19,9 +20,9 @@ use std::ops::Range;
 /// Bytes of all partial gradients, beyond a single one.
 const PARTIAL_BYTES: usize = 6 << 20;
 /// Partial gradients at most.
-const SLOTS: usize = 16;
+pub(super) const SLOTS: usize = 16;
 /// Inputs of a part at least.
-const LEAST_INPUTS: usize = 16;
+pub(super) const LEAST_INPUTS: usize = 16;
 
 impl Plan {
     /// Output channels, filled up to whole vectors.
@@ -36,8 +37,9 @@ impl Plan {
 
     /// Partial gradients, each with its strips in their order.
     pub(super) fn slots(&self, bytes: usize) -> usize {
-        // A number that is dealt evenly to threads.
-        1 << (PARTIAL_BYTES / (self.partial() * bytes)).clamp(1, SLOTS.min(self.all())).ilog2()
+        let (most, all) = ((PARTIAL_BYTES / (self.partial() * bytes)).clamp(1, SLOTS), self.all());
+        // A number that is dealt evenly to threads: all strips if there are few, whose inputs are parted then, or a power of two.
+        if all <= most && (all as f64) < PARTED { all } else { 1 << most.min(all).ilog2() }
     }
 
     /// Distance of the places of pixels in a tile: the tiles of a strip, whole vectors.
