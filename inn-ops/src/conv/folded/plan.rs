@@ -45,7 +45,7 @@ const EXACT: usize = 4;
 /// Strips below which each can be shared by two threads.
 pub(super) const PARTED: f64 = 8.0;
 /// Tiles that a partial gradient takes as long as.
-const SLOT: f64 = 10.0;
+const SLOT: f64 = 12.0;
 /// Lines of a strip at least, where there could be more strips.
 const LEAST_LINES: usize = 4;
 

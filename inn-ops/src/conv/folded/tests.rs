@@ -175,7 +175,7 @@ fn absurd_shapes_have_a_plan_or_none() {
 #[test]
 fn few_samples_are_shared_evenly() {
     for (batch, extent, op, strips) in [
-        (3, 16, Op::Forward, 3),
+        (3, 16, Op::Forward, 6),
         (3, 16, Op::WeightGradient, 3),
         (5, 16, Op::WeightGradient, 5),
         (1, 24, Op::WeightGradient, 2),
