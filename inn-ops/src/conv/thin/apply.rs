@@ -37,7 +37,12 @@ pub(super) fn plan<T: Dispatch>(g: &Geometry, adjoint: bool, kernels: &Kernels<T
     if taps == 1 {
         return None;
     }
-    let wanted = STRIPS.div_ceil(g.batch).min(pixels / LEAST);
+    // Every other strip runs at one time: two threads share an even number of each.
+    let even = if g.batch.is_multiple_of(2) { 2 } else { 4 };
+    let wanted = match STRIPS.div_ceil(g.batch).min(pixels / LEAST) {
+        few @ 2.. if few.next_multiple_of(even) <= 2 * pixels / LEAST => few.next_multiple_of(even),
+        few => few,
+    };
     let plan = Plan::new(g, [sources, targets], kernels.lanes, bytes, LEAST, wanted, true)?;
     let (vector, channel) = (kernels.lanes * bytes, pixels * bytes);
     let read = if channel.is_multiple_of(READ_FAR.0) {
