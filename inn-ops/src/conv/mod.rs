@@ -25,7 +25,8 @@
 //! side, their taps become rows, and the other side is read as it is: products whose
 //! rows are added to the pixels around them, or scalar products with neighbourhoods.
 //! For all others, boxes of the input are copied to padded planes, in which a tap is
-//! a shift. Which way
+//! a shift: a plane for each phase of a stride, or, where channels of the output, or of
+//! either side of a weight gradient, are lanes, one that has all phases. Which way
 //! is taken follows from shapes, by counting what each one costs.
 //! The working memory does not grow with the batch or the image; it belongs to
 //! the threads and is kept for later calls. See [`scratch_bytes`].
