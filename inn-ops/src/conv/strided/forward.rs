@@ -29,6 +29,7 @@ const TURN: f64 = 4.0;
 /// How much more than that it takes, by what the cycles of the other way tell: kernels of strips keep closer to theirs.
 const SLOWER: f64 = 1.2;
 
+/// The decomposition of a call: boxes of positions, each of which holds sums of all outputs, `[position][vector][lane]`.
 struct Strided<'a> {
     g: &'a Geometry,
     frames: Frames,
