@@ -44,6 +44,8 @@ const EVEN: f64 = 24.0;
 const EXACT: usize = 4;
 /// Strips below which each can be shared by two threads.
 pub(super) const PARTED: f64 = 8.0;
+/// Vectors of tiles of a strip below which products take longer.
+const NARROW: usize = 2;
 /// Tiles that a partial gradient takes as long as.
 const SLOT: f64 = 12.0;
 /// Lines of a strip at least, where there could be more strips.
@@ -118,7 +120,9 @@ impl Plan {
         let plans = [Folding::Four, Folding::Two].into_iter().filter_map(|folding| Self::of(g, op, kernels, folding));
         let plans = plans.flat_map(|plan| [plan.joined(op, kernels), Some(plan)]);
         let left = |plan: &Self| plan.left(op, kernels);
-        let best = plans.flatten().min_by_key(left)?;
+        // Partial gradients count by themselves.
+        let time = |plan: &Self| left(plan) as f64 * if op == Op::WeightGradient { 1.0 } else { plan.waited(op) * plan.narrow() };
+        let best = plans.flatten().min_by(|a, b| time(a).total_cmp(&time(b)))?;
         let worth = op == Op::WeightGradient || best.inputs * others >= WORTH_UNFOLDING;
         (best.outputs >= LEAST_OUTPUTS && worth && left(&best) <= most).then_some(best)
     }
@@ -207,13 +211,25 @@ impl Plan {
         let least = all.div_ceil(most);
         let joined = (least..=all.min(least.saturating_add(STRIPS))).min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or(least);
         let together = all.div_ceil(joined);
-        if together == 1 {
+        // One plane each needs no copies for its shifts, which short lines of products are worth.
+        if together == 1 && op == Op::WeightGradient {
             return None;
         }
         let piece = row_len(together * own, lanes);
         let chunk = (budget / (parts * rows * piece)).min(ROWS / rows).clamp(1, self.inputs);
         let edge = row_len((self.to[1] + self.kernel[1] - 1) * self.tiles, lanes);
         Some(Self { segments: 1, longest: self.tiles, groups: 1, lines: self.to[1], joined, together, chunk, edge, piece, ..*self })
+    }
+
+    /// By which factor products of few vectors of tiles take longer, as they load for each more often.
+    fn narrow(&self) -> f64 {
+        if self.together * self.lines * self.longest < NARROW * self.lanes { 1.2 } else { 1.0 }
+    }
+
+    /// By which factor the end of a call prolongs it.
+    fn waited(&self, op: Op) -> f64 {
+        let (all, cut) = if self.joined > 0 { (self.batch * self.to[0], self.joined) } else { (self.to[1], self.groups) };
+        waited(op, self.all() as f64, all.is_multiple_of(cut) || cut > EXACT, parted(op, self.inputs, self.outputs))
     }
 
     /// The part of the time that is left, in per cent: multiplications, and what takes as long as some, in vectors, for a plane of the output.
