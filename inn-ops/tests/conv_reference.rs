@@ -32,6 +32,18 @@ fn check_case<T: Number>(level: Level, case: &Case<T>) {
 }
 
 /// A random shape of up to `dims` spatial axes.
+/// Every shape at every level in both precisions.
+fn check_shapes(seed: u64, shapes: &[Shape]) {
+    let mut random = Random(seed);
+    for &(batch, i, o, input, kernel, stride, padding) in shapes {
+        let g = Geometry::new(batch, i, o, input, kernel, stride, padding).unwrap();
+        for level in levels() {
+            check_case(level, &Case::<f32>::new(&mut random, g, true));
+            check_case(level, &Case::<f64>::new(&mut random, g, true));
+        }
+    }
+}
+
 fn random_geometry(random: &mut Random, dims: usize) -> Geometry {
     loop {
         let (mut input, mut kernel, mut stride, mut padding) = ([1; 3], [1; 3], [1; 3], [0; 3]);
@@ -186,14 +198,7 @@ fn folded_shapes() {
         (1, 16, 17, [6, 12, 32], [4, 4, 4], [1; 3], [2, 2, 1]),
         (1, 16, 17, [5, 11, 33], [1, 1, 8], [1; 3], [0, 0, 3]),
     ];
-    let mut random = Random(19);
-    for (batch, i, o, input, kernel, stride, padding) in SHAPES {
-        let g = Geometry::new(batch, i, o, input, kernel, stride, padding).unwrap();
-        for level in levels() {
-            check_case(level, &Case::<f32>::new(&mut random, g, true));
-            check_case(level, &Case::<f64>::new(&mut random, g, true));
-        }
-    }
+    check_shapes(19, &SHAPES);
 }
 
 /// Strides, whose inputs are copied as they are: signals, images and volumes, kernels as long as the stride and longer, strides of their own along each
@@ -215,14 +220,7 @@ fn strided_shapes() {
         (1, 130, 30, [1, 14, 15], [1, 7, 7], [1, 3, 2], [0, 6, 7]),
         (2, 30, 16, [1, 40, 40], [1, 3, 3], [1, 5, 4], [0, 1, 1]),
     ];
-    let mut random = Random(29);
-    for (batch, i, o, input, kernel, stride, padding) in SHAPES {
-        let g = Geometry::new(batch, i, o, input, kernel, stride, padding).unwrap();
-        for level in levels() {
-            check_case(level, &Case::<f32>::new(&mut random, g, true));
-            check_case(level, &Case::<f64>::new(&mut random, g, true));
-        }
-    }
+    check_shapes(29, &SHAPES);
 }
 
 /// Channel counts around whole vectors and blocks of rows, in both roles, with

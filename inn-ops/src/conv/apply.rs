@@ -337,7 +337,7 @@ pub(super) fn apply<T: Dispatch>(
 pub(super) fn cycles<T: Dispatch>(g: &Geometry, adjoint: bool, kernels: &Kernels<T>) -> f64 {
     let (rows, channels) = if adjoint { (g.in_channels, g.out_channels) } else { (g.out_channels, g.in_channels) };
     let (budget, sweep) = (kernels.planes_bytes / size_of::<T>(), Sweep { rows: kernels.panel.len(), end: None });
-    Plan::new(g, adjoint, budget, LEAST, Sweep { rows: kernels.panel.len(), end: None }).cost([rows, channels, g.taps()], budget, &sweep)
+    Plan::new(g, adjoint, budget, LEAST, sweep).cost([rows, channels, g.taps()], budget, &sweep)
 }
 
 /// Upper bounds on the scratch memory of [`apply`].

@@ -66,6 +66,7 @@ const ADD_STEP: f64 = 28.0;
 const LOAD: f64 = 1.0;
 
 /// How kernels go over a box.
+#[derive(Clone, Copy)]
 pub(crate) struct Sweep {
     /// Channels of the other side that they take at a time.
     pub(crate) rows: usize,
