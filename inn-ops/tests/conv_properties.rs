@@ -111,6 +111,11 @@ fn invalid_arguments_are_errors() {
     assert!(Geometry::new(1, 1, 1, [1, 1, 4], [1, 1, 5], [1; 3], [0; 3]).is_err());
     assert!(Geometry::new(1, 1, 1, [1, 1, 4], [1, 1, 2], [1, 1, 0], [0; 3]).is_err());
     assert!(Geometry::new(1, 1, 1, [1 << 30, 1 << 30, 4], [1; 3], [1; 3], [0; 3]).is_err());
+    // Each of the three arrays by itself.
+    for [batch, i, o] in [[1 << 46, 2, 1], [1 << 46, 1, 3], [1, 1 << 23, 1 << 25], [1 << 46, 0, 3]] {
+        let error = Geometry::new(batch, i, o, [1; 3], [1; 3], [1; 3], [0; 3]).unwrap_err();
+        assert_eq!(error, ConvError::Geometry("an array is too large"), "{batch} samples, {i} -> {o} channels");
+    }
     let g = Geometry::new(2, 2, 3, [1, 1, 4], [1, 1, 3], [1; 3], [0, 0, 1]).unwrap();
     let (x, w) = ([0.0f32; 16], [0.0f32; 18]);
     let mut y = [0.0f32; 24];
@@ -132,4 +137,29 @@ fn invalid_arguments_are_errors() {
     assert_eq!(run(&g, 16, 6, [4, 8]), Ok(()));
     let wrong = Geometry { output: [1, 1, 5], ..g };
     assert!(matches!(run(&wrong, 16, 6, [12, 4]), Err(ConvError::Geometry(_))));
+}
+
+/// The bound on working memory is told in no time for whatever a geometry may be. It grows by weights alone: boxes
+/// of a few pixels, whose margins are what the largest kernel here reaches (64 x 64 x 64), take 4 GB at most.
+#[test]
+fn any_geometry_has_a_bound() {
+    let mut random = Random(11);
+    // As many numbers of 10 bits as of 40.
+    let mut size = |bits| {
+        let below = 1 << random.range(0, bits);
+        below + random.range(0, below - 1)
+    };
+    let mut done = 0;
+    while done < 20_000 {
+        let (batch, i, o) = (size(44), size(36), size(36));
+        let input = [(); 3].map(|()| size(24));
+        let [kernel, stride, padding] = [(); 3].map(|()| [(); 3].map(|()| size(5)));
+        let Ok(g) = Geometry::new(batch, i, o, input, kernel, stride, padding.map(|padding| padding - 1)) else { continue };
+        for op in [Op::Forward, Op::InputGradient, Op::WeightGradient] {
+            let bytes = scratch_bytes::<f32>(&g, op, 2).max(scratch_bytes::<f64>(&g, op, 2) / 2);
+            let weights = 4 * i * o * g.taps();
+            assert!(bytes < (1 << 32) + 16 * weights, "{op:?} of {g:?} takes {bytes} bytes, its weights {weights}");
+        }
+        done += 1;
+    }
 }

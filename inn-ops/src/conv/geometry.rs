@@ -29,8 +29,9 @@ pub struct Geometry {
     pub padding: [usize; 3],
 }
 
-/// Limit on every extent and on the pixel and tap counts, so that no index
-/// computation can overflow.
+/// Limit on every extent, on the pixel and tap counts and on the elements of
+/// each array, so that no index computation can overflow. It stands for 128
+/// tebi elements where addresses have 64 bits.
 const LIMIT: usize = (isize::MAX >> 16) as usize;
 
 impl Geometry {
@@ -40,8 +41,8 @@ impl Geometry {
     /// # Errors
     ///
     /// If an extent, kernel or stride is zero, if the kernel exceeds the
-    /// padded input, or if an extent is too large to be real. Zero samples or
-    /// channels are fine.
+    /// padded input, or if an extent or an array is too large to be real. Zero
+    /// samples or channels are fine.
     pub fn new(
         batch: usize,
         in_channels: usize,
@@ -120,8 +121,14 @@ impl Geometry {
                 return Err(ConvError::Geometry("an extent is too large"));
             }
         }
-        if self.batch.max(self.in_channels).max(self.out_channels) > LIMIT {
-            return Err(ConvError::Geometry("too many samples or channels"));
+        let arrays = [
+            [self.batch, self.in_channels, padded.iter().product()],
+            [self.batch, self.out_channels, self.output_pixels()],
+            [self.out_channels, self.in_channels, self.taps()],
+        ];
+        // An empty array may have more of the rest than any other, so that one sample and channel are counted at least.
+        if arrays.iter().any(|array| product(array.map(|count| count.max(1))).is_none_or(|count| count > LIMIT)) {
+            return Err(ConvError::Geometry("an array is too large"));
         }
         Ok(())
     }
