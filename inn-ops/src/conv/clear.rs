@@ -24,13 +24,14 @@ pub(super) fn done(pass_by: bool) {
 
 #[cfg(target_arch = "x86_64")]
 fn past_caches<T: Element>(to: &mut [T]) {
-    use std::arch::x86_64::{__m128i, _mm_setzero_si128, _mm_stream_si128};
+    use std::arch::x86_64::{__m128i, _mm_setzero_si128, _mm_stream_si32, _mm_stream_si128};
     // SAFETY: numbers are as good as vectors of bits, and aligned ones may be written to. These instructions are part of every x86-64.
     unsafe {
-        let (head, whole, tail) = to.align_to_mut::<__m128i>();
-        head.fill(T::ZERO);
+        let words = to.align_to_mut::<i32>().1;
+        let (head, whole, tail) = words.align_to_mut::<__m128i>();
+        head.iter_mut().for_each(|word| _mm_stream_si32(word, 0));
         whole.iter_mut().for_each(|vector| _mm_stream_si128(vector, _mm_setzero_si128()));
-        tail.fill(T::ZERO);
+        tail.iter_mut().for_each(|word| _mm_stream_si32(word, 0));
     }
 }
 
