@@ -84,6 +84,18 @@ unsafe fn down_f64(v: __m256d) -> __m256d {
     }
 }
 
+#[inline(always)]
+unsafe fn kept_f32(v: __m256, mask: u32) -> __m256 {
+    // SAFETY: see above.
+    unsafe { _mm256_and_ps(v, _mm256_castsi256_ps(mask_f32(mask))) }
+}
+
+#[inline(always)]
+unsafe fn kept_f64(v: __m256d, mask: u32) -> __m256d {
+    // SAFETY: see above.
+    unsafe { _mm256_and_pd(v, _mm256_castsi256_pd(mask_f64(mask))) }
+}
+
 /// For each mask of eight lanes, the numbers of those that are set, from the lowest byte on.
 static PACKED: [u64; 256] = {
     let mut table = [0; 256];
@@ -212,7 +224,7 @@ unsafe fn gather_f32(from: *const f32, mask: u32, step: usize) -> F32x8 {
 
 macro_rules! lanes {
     ($(#[$doc:meta])* $name:ident, $elem:ty, $reg:ty, $n:literal,
-     $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $mul:ident, $compare:ident, $blend:ident, $zip:ident, $up:ident, $down:ident,
+     $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $mul:ident, $compare:ident, $blend:ident, $zip:ident, $up:ident, $down:ident, $kept:ident,
      $mask:ident, $maskload:ident, $pack:ident, $store_first:ident, $gather:path) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
@@ -314,6 +326,12 @@ macro_rules! lanes {
             }
 
             #[inline(always)]
+            unsafe fn kept(self, mask: u32) -> Self {
+                // SAFETY: see above.
+                Self(unsafe { $kept(self.0, mask) })
+            }
+
+            #[inline(always)]
             unsafe fn zip(self, other: Self) -> (Self, Self) {
                 // SAFETY: see above.
                 let (low, high) = unsafe { $zip(self.0, other.0) };
@@ -339,12 +357,12 @@ lanes!(
     /// Eight `f32`.
     F32x8, f32, __m256, 8,
     _mm256_setzero_ps, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps,
-    _mm256_add_ps, _mm256_mul_ps, _mm256_cmp_ps, _mm256_blendv_ps, zip_f32, up_f32, down_f32, mask_f32, _mm256_maskload_ps, pack_f32, store_f32, gather_f32
+    _mm256_add_ps, _mm256_mul_ps, _mm256_cmp_ps, _mm256_blendv_ps, zip_f32, up_f32, down_f32, kept_f32, mask_f32, _mm256_maskload_ps, pack_f32, store_f32, gather_f32
 );
 
 lanes!(
     /// Four `f64`.
     F64x4, f64, __m256d, 4,
     _mm256_setzero_pd, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_fmadd_pd,
-    _mm256_add_pd, _mm256_mul_pd, _mm256_cmp_pd, _mm256_blendv_pd, zip_f64, up_f64, down_f64, mask_f64, _mm256_maskload_pd, pack_f64, store_f64, super::gather
+    _mm256_add_pd, _mm256_mul_pd, _mm256_cmp_pd, _mm256_blendv_pd, zip_f64, up_f64, down_f64, kept_f64, mask_f64, _mm256_maskload_pd, pack_f64, store_f64, super::gather
 );

@@ -212,6 +212,12 @@ macro_rules! lanes {
             }
 
             #[inline(always)]
+            unsafe fn kept(self, mask: u32) -> Self {
+                // SAFETY: see above.
+                Self(unsafe { $blend(mask as $mask, $zero(), self.0) })
+            }
+
+            #[inline(always)]
             unsafe fn unzip(self, other: Self) -> (Self, Self) {
                 // SAFETY: see above.
                 let (even, odd) = unsafe { $unzip(self.0, other.0) };

@@ -200,6 +200,17 @@ pub(crate) trait Lanes: Copy {
         }
     }
 
+    /// The lanes whose bit is set in `mask`, zero in the others.
+    #[inline(always)]
+    unsafe fn kept(self, mask: u32) -> Self {
+        let mut lanes = [Self::Elem::ZERO; MAX_LANES];
+        // SAFETY: as for this function; the array has all lanes.
+        unsafe {
+            self.store(lanes.as_mut_ptr());
+            Self::load_masked(lanes.as_ptr(), mask)
+        }
+    }
+
     /// Asks for memory that will be read soon; any address is allowed.
     #[inline(always)]
     fn prefetch(_from: *const Self::Elem) {}

@@ -59,7 +59,7 @@ fn dealt<L: Lanes, const S: usize>() {
     assert_eq!(together, source, "{S} phases");
 }
 
-/// Lanes moved by one.
+/// Lanes moved by one, and some of them kept.
 fn moved<L: Lanes>() {
     let source: Vec<_> = (0..L::N).map(|i| L::Elem::of(1.0 + i as f64)).collect();
     let [mut up, mut down] = [[L::Elem::ZERO; MAX_LANES]; 2];
@@ -71,6 +71,13 @@ fn moved<L: Lanes>() {
     for i in 0..L::N {
         assert_eq!(up[i], if i == 0 { L::Elem::ZERO } else { source[i - 1] });
         assert_eq!(down[i], source.get(i + 1).copied().unwrap_or(L::Elem::ZERO));
+    }
+    for mask in [0, 1, 0b101, u32::MAX >> (33 - L::N), u32::MAX >> (32 - L::N)] {
+        // SAFETY: as above.
+        unsafe { L::load(source.as_ptr()).kept(mask).store(up.as_mut_ptr()) };
+        for i in 0..L::N {
+            assert_eq!(up[i], if mask >> i & 1 != 0 { source[i] } else { L::Elem::ZERO }, "{mask:b}");
+        }
     }
 }
 

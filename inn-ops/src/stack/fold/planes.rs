@@ -52,7 +52,8 @@ pub(crate) unsafe fn fold<L: Lanes, S: Scheme>(p: &Fold<'_, L::Elem>) {
     for c in 0..p.channels {
         let from = p.from.wrapping_add(c * p.channel);
         for (n, plane) in p.lines.chunks_exact(lines).enumerate() {
-            let masks = &p.masks[n % p.thirds * (p.masks.len() / p.thirds)..];
+            let each = p.masks.len() / p.thirds;
+            let masks = &p.masks[n % p.thirds * each..][..each];
             // SAFETY: lanes outside of the line are masked out, and their addresses only computed; a vector that is stored reaches past
             // its line by less than a vector, into the next line, which follows, or the row's end.
             unsafe {
