@@ -227,7 +227,8 @@ pub(super) fn scratch<T: Dispatch>(g: &Geometry, op: Op, kernels: &Kernels<T>, t
     let lists =
         plan.together * (size_of::<(Strip, Reach)>() + size_of::<Option<usize>>() * plan.planes() * (plan.lines + plan.kernel[1]) + 64);
     let packing = if op == Op::WeightGradient { 0 } else { apply::lists(&plan, kernels, threads) };
-    let masks = 12 * plan.together * plan.folding.tile() * plan.longest.div_ceil(plan.lanes) * plan.thirds();
+    let bounds = if fold::is_short(plan.longest, plan.lanes) { 4 * plan.longest + 2 } else { 0 };
+    let masks = 8 * plan.together * (plan.folding.parts() * plan.longest.div_ceil(plan.lanes) + bounds) * plan.thirds();
     Some(Scratch { shared: shared * size_of::<T>() + packing + 128, each: each * size_of::<T>() + lists + masks + 128, alone: false })
 }
 

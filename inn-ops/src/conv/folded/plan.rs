@@ -258,13 +258,11 @@ impl Plan {
         // Vectors of tiles run across short lines, which are copied first.
         let staged =
             if fold::is_short(self.tiles, self.lanes) { STAGED * (self.folding.tile() * self.tiles).div_ceil(self.lanes) } else { 0 };
-        let pass = |cost: usize, stages: usize, lines: usize| {
-            lines * staged * stages + cost * if staged > 0 { vectors(lines) } else { lines * line }
-        };
+        let pass = |cost: usize, lines: usize| lines * staged + cost * if staged > 0 { vectors(lines) } else { lines * line };
         let shifted = if self.joined > 0 { SHIFT * self.folding.parts() * ky * vectors(height) } else { 0 };
-        let folds = |lines: usize| pass(kernels.fold_cost, 2, lines + ky - 1) + shifted;
+        let folds = |lines: usize| pass(kernels.fold_cost, lines + ky - 1) + shifted;
         let folds = (self.inputs * self.planes()) as f64 * sum_of_parts(height, self.groups, folds);
-        let unfolds = self.outputs as f64 * sum_of_parts(height, self.groups, |lines| pass(unfold, 1, lines));
+        let unfolds = self.outputs as f64 * sum_of_parts(height, self.groups, |lines| pass(unfold, lines));
         let direct = match op {
             // Vectors of the one side or the other, which are turned.
             Op::WeightGradient => {

@@ -159,6 +159,20 @@ fn folded_and_plain_agree() {
     }
 }
 
+/// Several lines in a vector of tiles: lines of whole vectors (16 and 32 pixels, or 8 in `f64`), and those that go over the stage, with zeros beside them
+/// and with pixels of their own there.
+#[test]
+fn short_lines_agree() {
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    for width in [8, 16, 32, 7, 15, 30, 12, 20, 28, 36, 69] {
+        for (kernel, padding) in [(3, 1), (3, 0), (3, 2), (2, 1), (5, 2), (7, 3)] {
+            let g = Geometry::new(2, 5, 6, [1, 5, width], [1, 3, kernel], [1; 3], [0, 1, padding]).unwrap();
+            agrees::<f32>(&mut rng, &g, 2e-6);
+            agrees::<f64>(&mut rng, &g, 4e-15);
+        }
+    }
+}
+
 /// Working memory of shapes that no machine could hold, in no time.
 #[test]
 fn absurd_shapes_have_a_plan_or_none() {

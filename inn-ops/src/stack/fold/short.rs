@@ -186,11 +186,11 @@ unsafe fn staged<L: Lanes, S: Scheme>(
     let stage = stage.as_mut_ptr().cast::<L::Elem>();
     // The first d of each line's first tile, and the last d of its last tile, zeros in the other tiles.
     let mut ends = [[MaybeUninit::<L::Elem>::uninit(); STAGE / 2 + MAX_LANES]; 2];
-    let (line, edges) = (S::TILE * p.tiles, *beyond != [0; 2]);
-    if edges {
-        ends = [[MaybeUninit::new(L::Elem::ZERO); _]; 2];
-    }
+    let line = S::TILE * p.tiles;
     let count = STAGE / line;
+    for end in (0..2).filter(|&end| beyond[end] != 0) {
+        ends[end][..count.min(lines.len()) * p.tiles + L::N].fill(MaybeUninit::new(L::Elem::ZERO));
+    }
     for (i, lines) in lines.chunks(count).enumerate() {
         // SAFETY: the stage has room for `count` lines and the vectors that are cleared; a vector of tiles ends at most that far past the lines.
         // The elements beside a vector are read where they are of the same line.
@@ -198,10 +198,12 @@ unsafe fn staged<L: Lanes, S: Scheme>(
             for (i, place) in lines.iter().enumerate() {
                 let from = place.map(|place| from.wrapping_add(place));
                 put::<L>(from, own, stage.add(i * line), p.channel);
-                if edges {
-                    let end = |at: isize, inside: u32| from.filter(|_| inside != 0).map_or(L::Elem::ZERO, |from| *from.offset(at));
-                    ends[0][i * p.tiles].write(end(-1, beyond[0]));
-                    ends[1][(i + 1) * p.tiles - 1].write(end(line as isize, beyond[1]));
+                let end = |at: isize| from.map_or(L::Elem::ZERO, |from| *from.offset(at));
+                if beyond[0] != 0 {
+                    ends[0][i * p.tiles].write(end(-1));
+                }
+                if beyond[1] != 0 {
+                    ends[1][(i + 1) * p.tiles - 1].write(end(line as isize));
                 }
             }
             clear::<L, S>(stage.add(lines.len() * line));
@@ -212,9 +214,9 @@ unsafe fn staged<L: Lanes, S: Scheme>(
                     L::load_masked(vector.wrapping_sub(1), bounds[1]),
                     L::load_masked(vector.wrapping_add((S::TILE - 1) * L::N + 1), bounds[3]),
                 ];
-                if edges {
-                    for (beside, ends) in beside.iter_mut().zip(&ends) {
-                        *beside = beside.add(L::load(ends[j..].as_ptr().cast()));
+                for end in 0..2 {
+                    if beyond[end] != 0 {
+                        beside[end] = beside[end].add(L::load(ends[end][j..].as_ptr().cast()));
                     }
                 }
                 fold_own::<L, S>(&take::<L, S>(vector), beside, bounds, to.add(i * count * p.tiles + j), p.pitch);
