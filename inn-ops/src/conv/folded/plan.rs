@@ -86,8 +86,9 @@ pub(super) struct Plan {
 /// shared by two threads. Partial gradients cannot be parted further.
 fn waited(op: Op, strips: f64, exact: bool, parted: bool) -> f64 {
     let few = strips < EVEN && exact;
-    // A few are dealt evenly if they are a power of two; parts prepare the same once each.
-    let wait = match (few && (strips as usize).is_power_of_two(), few && parted && strips < PARTED, op) {
+    // A few are dealt evenly if they are a power of two, unless it is a single one that has no parts; parts prepare the same once each.
+    let even = (strips as usize).is_power_of_two() && (strips > 1.0 || parted);
+    let wait = match (few && even, few && parted && strips < PARTED, op) {
         (true, ..) => 0.5,
         (_, true, Op::WeightGradient) => 1.0,
         (_, true, _) => 0.5,
