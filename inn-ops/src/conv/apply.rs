@@ -24,6 +24,11 @@ pub(super) const SMALL: usize = 3 << 17;
 /// its run cost little.
 const LEAST: usize = 384;
 
+/// Boxes from which on it does not matter that one thread has one more than others.
+const FEW: usize = 8;
+/// Rows of a block at least, where there could be fewer blocks.
+const LEAST_ROWS: usize = 4;
+
 /// The decomposition of a call.
 pub(super) struct Apply<'a> {
     pub(super) g: &'a Geometry,
@@ -57,6 +62,9 @@ impl<'a> Apply<'a> {
         let held = (budget / plan.channel_len).min(BLOCK / bytes / max_rows / taps);
         let chunk = channels.div_ceil(channels.div_ceil(held.max(1)).max(1));
         let blocks = rows.div_ceil(max_rows);
+        // Two threads share a few boxes evenly, or else the blocks of each.
+        let uneven = plan.boxes() < FEW && plan.boxes() % 2 == 1 && blocks % 2 == 1;
+        let blocks = if uneven && rows >= (blocks + 1) * LEAST_ROWS { blocks + 1 } else { blocks };
         let positions: usize = plan.axes.iter().map(|axis| axis.count).product::<usize>() * g.batch;
         let total = work.saturating_mul(positions);
         let row_parts = parts(plan.boxes(), threads, (total / SMALL).clamp(1, blocks));
