@@ -103,32 +103,51 @@ impl<'a, L: Invertible, B: Backend> Density<'a, L, B> {
     }
 }
 
-/// Standard normal numbers times `temperature`; sample i from stream `first + i` of the seed.
+/// Standard normal numbers times `temperature`; sample i is number `first + i` of the seed.
 ///
 /// # Errors
 /// The device has no room.
 pub fn latent<B: Backend>(backend: &B, shape: Shape, seed: u64, first: u64, temperature: f64) -> Result<Tensor<B>> {
-    latent_of_streams(backend, shape, seed, |i| first + i as u64, temperature)
+    latent_of_numbers(backend, shape, seed, |i| first.wrapping_add(i as u64), temperature)
 }
 
-/// The same with a stream for each sample; each is drawn by itself, on any thread.
-pub(crate) fn latent_of_streams<B: Backend>(
+/// Normal numbers that a generator makes at once, two words each: small samples take one after the other from a stream, so that none are made in vain.
+const TOGETHER: usize = 32;
+
+/// The same with a number for each sample, on which alone it depends: whatever is drawn with it, and on any thread.
+pub(crate) fn latent_of_numbers<B: Backend>(
     backend: &B,
     shape: Shape,
     seed: u64,
-    stream: impl Fn(usize) -> u64 + Sync,
+    number: impl Fn(usize) -> u64 + Sync,
     temperature: f64,
 ) -> Result<Tensor<B>> {
     let mut host = vec![B::Elem::default(); shape.len()];
-    host.par_chunks_mut(shape.sample_len().max(1)).enumerate().for_each(|(sample, values)| {
+    let len = shape.sample_len().max(1);
+    // Samples of a stream, a power of two.
+    let together = 1 << (TOGETHER / len).max(1).ilog2();
+    host.par_chunks_mut(len * together).enumerate().for_each(|(chunk, values)| {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(stream(sample));
-        for value in values {
-            let z: f64 = StandardNormal.sample(&mut rng);
-            *value = B::Elem::from_f64(temperature * z);
+        let mut next = None;
+        for (i, values) in values.chunks_mut(len).enumerate() {
+            let sample = number(chunk * together + i);
+            let before = sample % together as u64;
+            if before == 0 || next != Some(sample) {
+                rng.set_stream(sample / together as u64);
+                rng.set_word_pos(0);
+                for _ in 0..before as usize * len {
+                    normal(&mut rng);
+                }
+            }
+            next = sample.checked_add(1);
+            values.iter_mut().for_each(|value| *value = B::Elem::from_f64(temperature * normal(&mut rng)));
         }
     });
     Tensor::from_slice(backend, shape, &host)
+}
+
+fn normal(rng: &mut ChaCha8Rng) -> f64 {
+    StandardNormal.sample(rng)
 }
 
 /// Bits per dimension of a mean log-density in nats of samples with `dimensions` values: -ln p / (n ln 2).

@@ -1,6 +1,6 @@
 //! Samples in chunks: as many as one likes, in as little memory as one likes.
 
-use crate::density::{Density, latent_of_streams};
+use crate::density::{Density, latent_of_numbers};
 use crate::encoder::{Encoded, Encoder};
 use inn_core::memory::map_bytes;
 use inn_core::{Backend, Call, Direction, Error, Facts, Given, Invertible, Params, Result, Shape, Tensor};
@@ -219,11 +219,11 @@ impl<N: Invertible, L: Invertible, B: Backend> Plan<'_, N, L, B> {
     /// T z for these samples of each of these conditions.
     fn latents(&self, shape: Shape, conditions: Range<usize>, samples: Range<usize>) -> Result<Tensor<B>> {
         let (batch, Sampling { seed, temperature, .. }) = (conditions.len() * samples.len(), *self.sampling);
-        let stream = |k: usize| {
+        let number = |k: usize| {
             let (c, i) = (conditions.start + k / samples.len(), samples.start + k % samples.len());
             (c as u64) << 32 | i as u64
         };
-        latent_of_streams(self.params.backend(), shape.with_batch(batch), seed, stream, temperature)
+        latent_of_numbers(self.params.backend(), shape.with_batch(batch), seed, number, temperature)
     }
 
     fn inverse(&self, z: Tensor<B>, conditions: &[Tensor<B>]) -> Result<Tensor<B>> {

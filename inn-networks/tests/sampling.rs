@@ -3,6 +3,7 @@
 use inn_core::{Architecture, Direction, Given, Model, Shape, Tensor, Traced, map_bytes};
 use inn_layers::conditioner::{NetConfig, ResidualConfig};
 use inn_layers::glow::StepConfig;
+use inn_networks::density::latent;
 use inn_networks::{ConditionalGlow, ConditionalGlowConfig, Density, GlowConfig, PyramidConfig, Sampling};
 use inn_ops::Cpu;
 
@@ -91,6 +92,32 @@ fn it_draws_what_the_density_draws() {
     assert!(bits(&density.draw_all(image(), &more).unwrap()).starts_with(&begin));
     let raw = Density::new(model.layer(), model.params(), Given::conditions(&given));
     assert!(bits(&raw.draw_all(image(), &more).unwrap()).starts_with(&begin));
+}
+
+/// Small samples share a stream of random numbers, and still depend on the seed and their number alone.
+#[test]
+fn a_latent_is_the_same_wherever_a_batch_begins() {
+    let cpu = Device::new();
+    for values in [1, 2, 3, 5, 16, 17, 33] {
+        let draw = |first: u64, batch: usize| latent(&cpu, Shape::rows(batch, values), 11, first, 1.0).unwrap().to_vec().unwrap();
+        let all = draw(0, 80);
+        for (first, batch) in [(0, 1), (1, 40), (7, 9), (31, 2), (32, 33), (79, 1)] {
+            assert!(draw(first as u64, batch) == all[first * values..(first + batch) * values], "{batch} from {first} on, of {values}");
+        }
+        let mut sorted = all.clone();
+        sorted.sort_by(f32::total_cmp);
+        sorted.dedup();
+        assert!(sorted.len() == all.len(), "numbers of {values} recur");
+        // The last numbers that there are.
+        assert!(draw(u64::MAX, 2)[values..] == all[..values]);
+    }
+    let many = latent(&cpu, Shape::rows(20_000, 2), 3, 0, 1.0).unwrap().to_f64().unwrap();
+    for channel in 0..2 {
+        let moment = |order: i32| many.iter().skip(channel).step_by(2).map(|z| z.powi(order)).sum::<f64>() / 20_000.0;
+        assert!(moment(1).abs() < 0.03 && (moment(2) - 1.0).abs() < 0.05 && (moment(4) - 3.0).abs() < 0.3);
+    }
+    let mixed = many.chunks_exact(2).map(|z| z[0] * z[1]).sum::<f64>() / 20_000.0;
+    assert!(mixed.abs() < 0.03, "channels correlate: {mixed}");
 }
 
 #[test]
