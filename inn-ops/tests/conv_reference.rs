@@ -201,6 +201,19 @@ fn folded_shapes() {
     check_shapes(19, &SHAPES);
 }
 
+/// Kernels of one tap whose channels fill some vectors, and a few are left, beside many on the other side, in both roles.
+#[test]
+fn few_channels_are_left() {
+    const SHAPES: [Shape; 5] = [
+        (2, 130, 19, [1, 13, 17], [1; 3], [1; 3], [0; 3]),
+        (1, 19, 133, [1, 15, 12], [1; 3], [1; 3], [0; 3]),
+        (3, 128, 38, [1, 1, 1040], [1; 3], [1; 3], [0; 3]),
+        (2, 129, 129, [1, 12, 12], [1; 3], [1; 3], [0; 3]),
+        (1, 17, 200, [3, 7, 9], [1; 3], [1; 3], [0; 3]),
+    ];
+    check_shapes(31, &SHAPES);
+}
+
 /// Strides, whose inputs are copied as they are: signals, images and volumes, kernels as long as the stride and longer, strides of their own along each
 /// axis, boxes of several samples, of slices, of lines and of parts of them, chunks of inputs, padding longer than the kernel needs.
 #[test]

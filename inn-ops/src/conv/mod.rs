@@ -68,6 +68,7 @@ mod passes;
 mod pixelwise;
 pub(crate) mod plan;
 mod planes;
+mod products;
 pub(crate) mod scratch;
 mod strided;
 mod thin;

@@ -1,12 +1,14 @@
 //! The weight gradient of a kernel of one tap.
 //!
-//! gW = Σ gy xᵀ over all pixels: strip by strip, one side is turned so that vectors run over its channels, and the other one is read where it lies.
+//! gW = Σ gy xᵀ over all pixels: strip by strip, one side is turned so that vectors run over its channels, and the other one is read where it lies. Where
+//! the last of those vectors would have few channels, these are taken by scalar products instead.
 
 use crate::conv::geometry::Geometry;
 use crate::conv::kernels::{Dispatch, Kernels};
 use crate::conv::micro::Spread;
-use crate::conv::outer::Turn;
+use crate::conv::outer::{Run, Turn};
 use crate::conv::plan::{parts, split};
+use crate::conv::products::{BESIDE, Products};
 use crate::conv::scratch::{Scratch, Shared, with_buffer};
 use crate::conv::{Planes, PlanesMut};
 use crate::pool;
@@ -25,6 +27,9 @@ const SLOTS: usize = 16;
 const LEAST_ROWS: usize = 16;
 /// Rows that turning a channel takes as long as.
 const TURNED: usize = 8;
+/// What a vector of scalar products takes by one of multiplications, and how many rows there have to be: sums over a strip take their time too.
+const PRODUCT: f64 = 1.6;
+const LEAST_MANY: usize = 128;
 
 /// The decomposition of a call.
 struct Plan {
@@ -36,6 +41,8 @@ struct Plan {
     channels: usize,
     wide: usize,
     rows: usize,
+    /// Channels that come after those which are turned.
+    rest: usize,
     /// Strips of a sample, and pixels of the longest.
     strips: usize,
     longest: usize,
@@ -44,9 +51,20 @@ struct Plan {
     parts: usize,
 }
 
-/// Multiplications of a pixel where vectors run over the outputs, and where over the inputs, with what turning those takes as long as.
-pub(in crate::conv) fn multiplied(g: &Geometry, lanes: usize) -> [usize; 2] {
-    let side = |wide: usize, rows: usize| wide.next_multiple_of(lanes) * rows + TURNED * wide;
+/// Multiplications of a pixel, in whole vectors, that the best way takes, with what turning takes as long as.
+pub(in crate::conv) fn multiplied(g: &Geometry, lanes: usize) -> f64 {
+    sides(g, lanes).map(|(cost, _)| cost).into_iter().fold(f64::INFINITY, f64::min)
+}
+
+/// The same where vectors run over the outputs, and where over the inputs, with the channels that are left to scalar products.
+fn sides(g: &Geometry, lanes: usize) -> [(f64, usize); 2] {
+    let side = |channels: usize, rows: usize| {
+        let turned = |channels: usize| (channels.next_multiple_of(lanes) * rows + TURNED * channels) as f64;
+        let rest = if channels > lanes && rows >= LEAST_MANY { channels % lanes } else { 0 };
+        let products = PRODUCT * (rows * rest.next_multiple_of(BESIDE)) as f64;
+        let (all, some) = (turned(channels), turned(channels - rest) + products);
+        if some < all { (some, rest) } else { (all, 0) }
+    };
     [side(g.out_channels, g.in_channels), side(g.in_channels, g.out_channels)]
 }
 
@@ -58,22 +76,29 @@ impl Plan {
         if !one || pixels < LEAST || i.saturating_mul(o).saturating_mul(batch.saturating_mul(pixels)) <= crate::conv::apply::SMALL {
             return None;
         }
-        let [outputs, inputs] = multiplied(g, kernels.lanes);
-        let outputs_are_wide = outputs <= inputs;
-        let (channels, rows) = if outputs_are_wide { (o, i) } else { (i, o) };
+        let [outputs, inputs] = sides(g, kernels.lanes);
+        let outputs_are_wide = outputs.0 <= inputs.0;
+        let (all, rest, rows) = if outputs_are_wide { (o, outputs.1, i) } else { (i, inputs.1, o) };
+        let channels = all - rest;
         let wide = channels.next_multiple_of(kernels.lanes);
         let strips = pixels.div_ceil((STRIP_BYTES / (wide * bytes)).clamp(LEAST / 2, STRIP));
-        let most = (PARTIAL_BYTES / (rows * wide * bytes)).clamp(1, SLOTS.min(batch.saturating_mul(strips)));
+        let products = Products { many: rows, few: rest };
+        let most = (PARTIAL_BYTES / ((rows * wide + products.len(kernels)) * bytes)).clamp(1, SLOTS.min(batch.saturating_mul(strips)));
         // A number that is dealt evenly to threads.
         let slots = 1 << most.ilog2();
-        let parts = parts(slots, threads, rows / LEAST_ROWS);
+        // Products are not parted.
+        let parts = if rest > 0 { 1 } else { parts(slots, threads, rows / LEAST_ROWS) };
         let longest = pixels.div_ceil(strips);
-        Some(Self { batch, pixels, outputs_are_wide, channels, wide, rows, strips, longest, slots, parts })
+        Some(Self { batch, pixels, outputs_are_wide, channels, wide, rows, rest, strips, longest, slots, parts })
     }
 
-    /// Elements of a partial gradient.
-    fn partial(&self) -> usize {
-        self.rows * self.wide
+    fn products(&self) -> Products {
+        Products { many: self.rows, few: self.rest }
+    }
+
+    /// Elements of a partial gradient: of the channels that are turned, and of all.
+    fn partial<T>(&self, kernels: &Kernels<T>) -> (usize, usize) {
+        (self.rows * self.wide, self.rows * self.wide + self.products().len(kernels))
     }
 }
 
@@ -81,7 +106,7 @@ impl Plan {
 pub(in crate::conv) fn scratch<T: Dispatch>(g: &Geometry, kernels: &Kernels<T>, threads: usize) -> Option<Scratch> {
     let plan = Plan::new(g, kernels, threads)?;
     let bytes = size_of::<T>();
-    Some(Scratch { shared: plan.slots * plan.partial() * bytes + 128, each: plan.longest * plan.wide * bytes + 128, alone: false })
+    Some(Scratch { shared: plan.slots * plan.partial(kernels).1 * bytes + 128, each: plan.longest * plan.wide * bytes + 128, alone: false })
 }
 
 /// The weight gradient. Answers whether the kernel has one tap; otherwise nothing is done. The arrays have been checked, none is empty, and the level
@@ -98,34 +123,49 @@ pub(in crate::conv) fn weight_gradient<T: Dispatch>(
     let Some(plan) = Plan::new(g, kernels, rayon::current_num_threads()) else { return false };
     let tables = Tables::new(kernels.lanes, size_of::<T>());
     let (turned_side, other) = if plan.outputs_are_wide { (gy, x) } else { (x, gy) };
-    with_buffer(plan.slots * plan.partial(), |partials: &mut [T]| {
+    let (turned_len, partial) = plan.partial(kernels);
+    with_buffer(plan.slots * partial, |partials: &mut [T]| {
         let shared = Shared::new(partials);
         pool::each(plan.slots * plan.parts, false, |unit| {
             let (slot, rows) = (unit / plan.parts, split(plan.rows, plan.parts, unit % plan.parts));
             let strips = split(plan.batch * plan.strips, plan.slots, slot);
-            let to = shared.get().wrapping_add(slot * plan.partial() + rows.start * plan.wide);
+            let own = shared.get().wrapping_add(slot * partial);
             with_buffer(plan.longest * plan.wide, |turned: &mut [T]| {
                 for strip in strips.clone() {
                     let (sample, pixels) = (strip / plan.strips, split(plan.pixels, plan.strips, strip % plan.strips));
                     let from = turned_side.data[sample * turned_side.batch_stride + pixels.start..].as_ptr();
                     let first = sample * other.batch_stride + rows.start * other.channel_stride + pixels.start;
                     let a = (other.data[first..].as_ptr(), Spread::even(other.channel_stride), rows.len());
-                    let count = pixels.len();
+                    let (count, begins) = (pixels.len(), strip == strips.start);
+                    let rest = sample * turned_side.batch_stride + plan.channels * turned_side.channel_stride + pixels.start;
                     // SAFETY: `Kernels` of an available level; the images have the channels and pixels, as the callers checked their shapes; the
-                    // buffer holds a strip; units share no rows of a partial gradient.
+                    // buffer holds a strip; units share no rows of a partial gradient, and no products.
                     unsafe {
                         turn(kernels, (from, turned_side.channel_stride), plan.channels, count, turned.as_mut_ptr(), None);
-                        let (b, to) = ((turned.as_ptr(), plan.wide), (to, plan.wide));
-                        outer(kernels, &tables, a, b, count, to, strip == strips.start);
+                        let (b, to) = ((turned.as_ptr(), plan.wide), (own.add(rows.start * plan.wide), plan.wide));
+                        outer(kernels, &tables, a, b, count, to, begins);
+                        if plan.rest > 0 {
+                            let sums = std::slice::from_raw_parts_mut(own.add(turned_len), partial - turned_len);
+                            let many = (&other.data[first..], other.channel_stride);
+                            let few = (&turned_side.data[rest..], turned_side.channel_stride);
+                            plan.products().add(kernels, many, few, &[Run { a: 0, b: 0, len: count }], sums, !begins);
+                        }
                     }
                 }
             });
         });
-        let (sum, others) = partials.split_at_mut(plan.partial());
-        for other in others.chunks_exact(plan.partial()) {
+        let (sum, others) = partials.split_at_mut(partial);
+        for other in others.chunks_exact(partial) {
             sum.iter_mut().zip(other).for_each(|(sum, &value)| *sum += value);
         }
-        finish(&plan, kernels, sum, gw, accumulate);
+        let (turned, products) = sum.split_at(turned_len);
+        plan.products().each(kernels, products, |row, rest, sum| {
+            let channel = plan.channels + rest;
+            let (output, input) = if plan.outputs_are_wide { (channel, row) } else { (row, channel) };
+            let to = &mut gw.data[output * gw.batch_stride + input * gw.channel_stride];
+            *to = if accumulate { *to + sum } else { sum };
+        });
+        finish(&plan, kernels, turned, gw, accumulate);
     });
     true
 }
@@ -145,5 +185,29 @@ fn finish<T: Dispatch>(plan: &Plan, kernels: &Kernels<T>, sum: &[T], gw: &mut Pl
             let to = &mut gw.data[r * row + c * channel];
             *to = if accumulate { *to + value } else { value };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `few_channels_are_left` in the tests against nested loops has.
+    #[test]
+    fn few_channels_are_left_to_scalar_products() {
+        let Some(kernels) = Level::Avx512.is_available().then(|| f32::kernels(Level::Avx512)) else { return };
+        let left = |batch: usize, i: usize, o: usize, pixels: usize| {
+            let g = Geometry::new(batch, i, o, [1, 1, pixels], [1; 3], [1; 3], [0; 3]).unwrap();
+            Plan::new(&g, kernels, 2).map(|plan| (plan.outputs_are_wide, plan.channels, plan.rest))
+        };
+        assert_eq!(left(2, 130, 19, 221), Some((true, 16, 3)));
+        assert_eq!(left(1, 19, 133, 180), Some((false, 16, 3)));
+        assert_eq!(left(3, 128, 38, 1040), Some((true, 32, 6)));
+        assert_eq!(left(2, 129, 129, 144), Some((true, 128, 1)));
+        assert_eq!(left(1, 17, 200, 189), Some((false, 16, 1)));
+        // Too many of them, or too few rows on the other side, or none at all.
+        assert_eq!(left(2, 130, 30, 221), Some((true, 30, 0)));
+        assert_eq!(left(2, 40, 24, 1024), Some((true, 24, 0)));
+        assert_eq!(left(2, 130, 32, 221), Some((true, 32, 0)));
     }
 }

@@ -1,18 +1,17 @@
 //! The weight gradient where inputs or outputs have few channels. Each of some slots sums its strips up in their order, and the slots are added in theirs.
 
 use super::{LINE, PERIOD, Plan};
-use crate::conv::dot::{BESIDE, Dot, tile_len};
 use crate::conv::geometry::Geometry;
 use crate::conv::kernels::{Dispatch, Kernels};
 use crate::conv::outer::Run;
 use crate::conv::pixelwise::multiplied;
-use crate::conv::plan::{split, splits};
+use crate::conv::plan::split;
+use crate::conv::products::Products;
 use crate::conv::scratch::{Scratch, Shared, with_buffer};
 use crate::conv::{Planes, PlanesMut};
 use crate::pool;
 use crate::simd::Level;
 use crate::stack::lines::{Image, Lines, with_arrays};
-use std::ops::Range;
 
 /// Pixels of a strip: rows of a block of many channels stay in the first-level cache.
 const PIXELS: usize = 1024;
@@ -44,9 +43,13 @@ impl Plan {
         if self.taps.count() > 1 { self.rows() * self.pitch } else { 0 }
     }
 
+    fn products(&self) -> Products {
+        Products { many: self.many, few: self.rows() }
+    }
+
     /// Elements of a partial gradient.
     fn partial<T>(&self, kernels: &Kernels<T>) -> usize {
-        self.many.div_ceil(kernels.dot.len()) * self.rows().div_ceil(BESIDE) * tile(kernels)
+        self.products().len(kernels)
     }
 
     /// Partial gradients: a number that is dealt evenly to threads.
@@ -66,8 +69,7 @@ pub(super) fn plan<T: Dispatch>(g: &Geometry, kernels: &Kernels<T>) -> Option<(P
     let plan = Plan::new(g, channels, lanes, bytes, pixels, g.input_pixels().div_ceil(PIXELS), false)?;
     if g.taps() == 1 {
         let here = (plan.many * plan.few) as f64 * ONE_TAP[usize::from(plan.pixels() % lanes > 0)];
-        let [o, i] = multiplied(g, lanes);
-        return (here < o.min(i) as f64).then_some((plan, inputs));
+        return (here < multiplied(g, lanes)).then_some((plan, inputs));
     }
     let here = plan.rows() as f64 * ((1.0 + EACH) * plan.filled() - 1.0 + ROW / plan.many as f64);
     let turned = TURNED[usize::from(lanes * bytes < LINE)];
@@ -133,52 +135,15 @@ pub(in crate::conv) fn weight_gradient<T: Dispatch>(
                         len: own.len(),
                     };
                     let runs: Vec<_> = samples.enumerate().map(run).collect();
-                    products(&plan, kernels, many, (b, row), &runs, sums, unit > units.start);
+                    let many = (many.data, many.channel_stride);
+                    // SAFETY: `Kernels` of an available level; both sides have the pixels of the runs, as the callers checked their shapes.
+                    unsafe { plan.products().add(kernels, many, (b, row), &runs, sums, unit > units.start) };
                 }
             });
         });
         finish(&plan, kernels, inputs, partials, gw, accumulate);
     });
     true
-}
-
-/// Elements of a tile of sums, that of the largest block.
-fn tile<T>(kernels: &Kernels<T>) -> usize {
-    tile_len(kernels.dot.len(), kernels.lanes)
-}
-
-/// Tiles of sums, one after the other: for each block of the many channels, and each few rows.
-fn tiles<T>(plan: &Plan, kernels: &Kernels<T>) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
-    let rows = plan.rows();
-    let blocks = splits(plan.many, plan.many.div_ceil(kernels.dot.len()));
-    blocks.flat_map(move |block| splits(rows, rows.div_ceil(BESIDE)).map(move |few| (block.clone(), few)))
-}
-
-/// Adds the products of a strip to sums, or begins them with those.
-fn products<T: Dispatch>(
-    plan: &Plan,
-    kernels: &Kernels<T>,
-    many: Planes<'_, T>,
-    (rows, pitch): (&[T], usize),
-    runs: &[Run],
-    sums: &mut [T],
-    add: bool,
-) {
-    for ((block, few), sums) in tiles(plan, kernels).zip(sums.chunks_exact_mut(tile(kernels))) {
-        let dot = Dot {
-            a: many.data[block.start * many.channel_stride..].as_ptr(),
-            a_row: many.channel_stride,
-            b: rows[few.start * pitch..].as_ptr(),
-            b_row: pitch,
-            b_rows: few.len(),
-            runs,
-            to: sums.as_mut_ptr(),
-            accumulate: add,
-        };
-        // SAFETY: `Kernels` of an available level; both sides have the pixels of the runs, as the callers checked their shapes; a tile has room for
-        // the sums of any block.
-        unsafe { kernels.dot[block.len() - 1](&dot) };
-    }
 }
 
 /// Adds the partial gradients up and writes them.
@@ -188,14 +153,10 @@ fn finish<T: Dispatch>(plan: &Plan, kernels: &Kernels<T>, inputs: bool, partials
     for other in others.chunks_exact(size) {
         sums.iter_mut().zip(other).for_each(|(sum, &other)| *sum += other);
     }
-    for ((block, few), sums) in tiles(plan, kernels).zip(sums.chunks_exact(tile(kernels))) {
-        for (k, sums) in block.zip(sums.chunks_exact(BESIDE)) {
-            for (row, &sum) in few.clone().zip(sums) {
-                let (c, tap) = (row / taps, row % taps);
-                let (output, input, tap) = if inputs { (k, c, tap) } else { (c, k, taps - 1 - tap) };
-                let to = &mut gw.data[output * gw.batch_stride + input * gw.channel_stride + tap];
-                *to = if accumulate { *to + sum } else { sum };
-            }
-        }
-    }
+    plan.products().each(kernels, sums, |k, row, sum| {
+        let (c, tap) = (row / taps, row % taps);
+        let (output, input, tap) = if inputs { (k, c, tap) } else { (c, k, taps - 1 - tap) };
+        let to = &mut gw.data[output * gw.batch_stride + input * gw.channel_stride + tap];
+        *to = if accumulate { *to + sum } else { sum };
+    });
 }
