@@ -39,6 +39,8 @@ pub(crate) struct Interleave<'a, T> {
     pub(crate) first: &'a [u32],
     pub(crate) to: *mut T,
     pub(crate) to_row: usize,
+    /// Whether to fetch what is written of the next row into the cache meanwhile.
+    pub(crate) ahead: bool,
     pub(crate) accumulate: bool,
 }
 
@@ -51,10 +53,13 @@ pub(crate) struct Interleave<'a, T> {
 pub(crate) unsafe fn interleave<L: Lanes>(p: &Interleave<'_, L::Elem>) {
     // SAFETY: as for this function.
     unsafe {
-        match p.phases {
-            2 => lines::<L, 2>(p),
-            3 => lines::<L, 3>(p),
-            _ => lines::<L, 4>(p),
+        match (p.phases, p.ahead) {
+            (2, false) => lines::<L, 2, false>(p),
+            (2, true) => lines::<L, 2, true>(p),
+            (3, false) => lines::<L, 3, false>(p),
+            (3, true) => lines::<L, 3, true>(p),
+            (_, false) => lines::<L, 4, false>(p),
+            (_, true) => lines::<L, 4, true>(p),
         }
     }
 }
@@ -63,7 +68,7 @@ pub(crate) unsafe fn interleave<L: Lanes>(p: &Interleave<'_, L::Elem>) {
 ///
 /// As [`interleave`].
 #[inline(always)]
-unsafe fn lines<L: Lanes, const S: usize>(p: &Interleave<'_, L::Elem>) {
+unsafe fn lines<L: Lanes, const S: usize, const AHEAD: bool>(p: &Interleave<'_, L::Elem>) {
     let all = u64::from(u32::MAX >> (32 - L::N));
     for m in 0..p.rows {
         let to = p.to.wrapping_add(m * p.to_row);
@@ -80,6 +85,9 @@ unsafe fn lines<L: Lanes, const S: usize>(p: &Interleave<'_, L::Elem>) {
                     for j in 0..S {
                         let bits = op.bits >> (j * L::N) & all;
                         let to = to.wrapping_offset(op.to + (j * L::N) as isize);
+                        if AHEAD {
+                            L::prefetch(to.wrapping_add(p.to_row));
+                        }
                         if bits == all && !p.accumulate {
                             lines[j].store(to);
                         } else if bits != 0 {
@@ -94,6 +102,10 @@ unsafe fn lines<L: Lanes, const S: usize>(p: &Interleave<'_, L::Elem>) {
 
 /// Pixels in a row that get nothing, from which on it is faster to clear all of a target first than to write zeros between the others.
 const MOST_GAPS: usize = 2;
+/// Bytes of a target from which on it is no longer in the second-level cache, so that writing waits for it.
+const LARGE: usize = 2 << 20;
+/// Bytes after which a second-level cache has the same lines again.
+const PERIOD: usize = 64 << 10;
 /// The lines of a target with gaps that get something, of so many, from which on boxes clear their own pixels.
 const WRITTEN: [usize; 2] = [2, 5];
 
@@ -163,6 +175,12 @@ impl Apply<'_> {
         clear::done(pass_by);
     }
 
+    /// Whether rows of the target are fetched before they are written: not if they would push each other out of the cache.
+    fn fetches_ahead<T>(&self, io: &Io<'_, T>) -> bool {
+        let (all, row) = (self.g.batch * self.rows * self.g.input_pixels(), io.target_channel);
+        all >= LARGE / size_of::<T>() && !row.is_multiple_of(PERIOD / size_of::<T>())
+    }
+
     /// Elements of the rows of phases that go to the target together.
     pub(super) fn joined_elements<T: Dispatch>(&self, kernels: &Kernels<T>) -> usize {
         let phases = self.joined();
@@ -230,6 +248,7 @@ impl Apply<'_> {
                     first: &lists.joined_first[start..=start + vectors],
                     to: io.target.get().wrapping_add(piece.sample * io.target_sample + rows.start * io.target_channel),
                     to_row: io.target_channel,
+                    ahead: self.fetches_ahead::<T>(io),
                     accumulate,
                 };
                 // SAFETY: as in `phase`; the rows have all vectors that the list names.
