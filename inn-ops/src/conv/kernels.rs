@@ -58,6 +58,8 @@ pub(crate) struct Folded<T> {
     pub(crate) fold: unsafe fn(&fold::FoldPlanes<'_, T>),
     pub(crate) unfold: unsafe fn(&fold::UnfoldPlanes<T>),
     pub(crate) deal: unsafe fn(&fold::Deal<T>),
+    /// Lines that fill their tiles into folded arrays, transposed.
+    pub(crate) turn_pixels: unsafe fn(&fold::Pixels<T>),
     /// Their weights.
     pub(crate) weights: unsafe fn(&fold::Weights<T>),
 }
@@ -183,6 +185,12 @@ macro_rules! table {
             }
 
             $(#[$enable])?
+            unsafe fn turn_pixels<S: Scheme>(p: &fold::Pixels<$elem>) {
+                // SAFETY: see above.
+                unsafe { fold::turn_pixels::<L, S>(p) }
+            }
+
+            $(#[$enable])?
             unsafe fn fold_weights<S: Scheme>(p: &fold::Weights<$elem>) {
                 // SAFETY: see above.
                 unsafe { fold::fold_weights::<L, S>(p) }
@@ -202,6 +210,7 @@ macro_rules! table {
                     fold: fold_planes::<S>,
                     unfold: unfold_planes::<S>,
                     deal: deal_planes::<S>,
+                    turn_pixels: turn_pixels::<S>,
                     weights: fold_weights::<S>,
                 }
             }

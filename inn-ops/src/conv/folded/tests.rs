@@ -171,6 +171,12 @@ fn short_lines_agree() {
             agrees::<f64>(&mut rng, &g, 4e-15);
         }
     }
+    // Planes that follow each other and together fill vectors of tiles, which none does by itself, in two groups of outputs.
+    for (batch, height, width) in [(8, 5, 8), (4, 3, 12), (16, 7, 4)] {
+        let g = Geometry::new(batch, 5, 20, [1, height, width], [1, 3, 3], [1; 3], [0, 1, 1]).unwrap();
+        agrees::<f32>(&mut rng, &g, 2e-6);
+        agrees::<f64>(&mut rng, &g, 4e-15);
+    }
 }
 
 /// Working memory of shapes that no machine could hold, in no time.

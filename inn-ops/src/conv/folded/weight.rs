@@ -53,6 +53,17 @@ impl Plan {
         (vectors | 1) * self.lanes
     }
 
+    /// Whether the lines of strips follow each other and fill their tiles, and vectors are whole tiles.
+    fn follows(&self) -> bool {
+        let tile = self.folding.tile();
+        self.segments == 1 && self.to[2].is_multiple_of(tile) && self.lanes.is_multiple_of(tile)
+    }
+
+    /// Elements of the output gradient of a strip by places.
+    fn places_len(&self) -> usize {
+        if self.follows() { 0 } else { self.outputs * self.row() }
+    }
+
     fn turned_len(&self) -> usize {
         self.folding.parts() * self.wide() * self.columns()
     }
@@ -61,7 +72,7 @@ impl Plan {
 /// Elements that a call shares, and those of each thread.
 pub(super) fn elements<T>(plan: &Plan) -> (usize, usize) {
     let taps = (3 * plan.rows() + plan.kernel.iter().product::<usize>()) * plan.wide() + 64;
-    let strip = plan.folded_len() + plan.turned_len() + plan.outputs * plan.row() + 64;
+    let strip = plan.folded_len() + plan.turned_len() + plan.places_len() + 64;
     (plan.slots(size_of::<T>()) * plan.partial(), strip.max(taps))
 }
 
@@ -100,7 +111,7 @@ pub(super) fn by_plan<T: Dispatch + Vectors>(
         pool::each(slots * parts, false, |unit| {
             let (slot, part) = (unit / parts, unit % parts);
             let inputs = split(plan.inputs, parts, part);
-            with_two(plan.folded_len() + plan.turned_len(), plan.outputs * plan.row(), |both: &mut [T], places| {
+            with_two(plan.folded_len() + plan.turned_len(), plan.places_len(), |both: &mut [T], places| {
                 let (folded, turned) = both.split_at_mut(plan.folded_len());
                 let strips = split(plan.all(), slots, slot);
                 for strip in strips.clone() {
@@ -133,7 +144,65 @@ fn one<T: Dispatch>(
 ) {
     let (e_parts, wide) = (plan.folding.parts(), plan.wide());
     let columns = plan.tiles_of(strips).next_multiple_of(plan.lanes);
-    let kernels_of = kernels.folded(plan.folding);
+    if plan.follows() {
+        turn_pixels(plan, kernels, gy, strips, columns, turned);
+    } else {
+        turn_dealt(plan, kernels, gy, strips, columns, (places, turned));
+    }
+    // SAFETY: `Kernels` of an available level; the images have the lines, as the callers checked their shapes; buffers have rows of all tiles and a
+    // vector; the partial gradient is this slot's alone.
+    unsafe {
+        for chunk in plan.chunks(inputs) {
+            plan.fold(kernels, x, &chunk, strips, folded);
+            for e in 0..e_parts {
+                let (start, rows) = plan.rows_of(e, strips);
+                let a = (folded.as_ptr().add(start), rows, chunk.len() * plan.rows());
+                let b = (turned.as_ptr().add(e * wide * columns), wide);
+                let to = to.add((chunk.start * plan.rows() * e_parts + e) * wide);
+                outer(kernels, tables, a, b, columns, (to, e_parts * wide), first);
+            }
+        }
+    }
+}
+
+/// Turns the output gradient of a strip, whose lines follow each other, so that vectors run over the outputs.
+fn turn_pixels<T: Dispatch>(
+    plan: &Plan,
+    kernels: &Kernels<T>,
+    gy: Planes<'_, T>,
+    strips: &[(Strip, Reach)],
+    columns: usize,
+    turned: &mut [T],
+) {
+    let (lanes, apart, mut done) = (plan.lanes, plan.wide() * columns, 0);
+    let turned = &mut turned[..plan.folding.parts() * apart];
+    for (strip, _) in strips {
+        let pixels = fold::Pixels {
+            from: gy.data[strip.sample * gy.batch_stride + plan.start(strip)..].as_ptr(),
+            channels: plan.outputs,
+            channel: gy.channel_stride,
+            tiles: strip.lines.len() * strip.tiles.len(),
+            to: turned[done * lanes..].as_mut_ptr(),
+            columns,
+            apart,
+        };
+        // SAFETY: `Kernels` of an available level; the image has the lines, as the callers checked its shape; the arrays have columns for all tiles.
+        unsafe { (kernels.folded(plan.folding).turn_pixels)(&pixels) };
+        done += pixels.tiles;
+    }
+    turned.chunks_exact_mut(columns * lanes).for_each(|group| group[done * lanes..].fill(T::ZERO));
+}
+
+/// The same for any lines: their pixels are dealt by their places in tiles first.
+fn turn_dealt<T: Dispatch>(
+    plan: &Plan,
+    kernels: &Kernels<T>,
+    gy: Planes<'_, T>,
+    strips: &[(Strip, Reach)],
+    columns: usize,
+    (places, turned): (&mut [T], &mut [T]),
+) {
+    let (wide, kernels_of) = (plan.wide(), kernels.folded(plan.folding));
     let mut done = 0;
     for (strip, _) in strips {
         let deal = fold::Deal {
@@ -162,20 +231,8 @@ fn one<T: Dispatch>(
         apart: wide * columns,
         slopes: None,
     };
-    // SAFETY: as above; buffers have rows of all tiles and a vector; the partial gradient is this slot's alone.
-    unsafe {
-        (kernels_of.turn)(&turn);
-        for chunk in plan.chunks(inputs) {
-            plan.fold(kernels, x, &chunk, strips, folded);
-            for e in 0..e_parts {
-                let (start, rows) = plan.rows_of(e, strips);
-                let a = (folded.as_ptr().add(start), rows, chunk.len() * plan.rows());
-                let b = (turned.as_ptr().add(e * wide * columns), wide);
-                let to = to.add((chunk.start * plan.rows() * e_parts + e) * wide);
-                outer(kernels, tables, a, b, columns, (to, e_parts * wide), first);
-            }
-        }
-    }
+    // SAFETY: as above; buffers have rows of all tiles and a vector.
+    unsafe { (kernels_of.turn)(&turn) };
 }
 
 /// Adds the partial gradients of an input channel up, in their order, and writes the gradient of its weights.

@@ -14,11 +14,13 @@
 
 mod jobs;
 mod lines;
+mod pixels;
 mod planes;
 mod short;
 
 pub(super) use jobs::{ActivateFold, Fold, Unfold, UnfoldActivate, UnfoldPull};
 pub(crate) use lines::{Turn, gather, scatter, turn};
+pub(crate) use pixels::{Pixels, turn as turn_pixels};
 pub(crate) use planes::{Deal, Fold as FoldPlanes, Shift, Unfold as UnfoldPlanes, Weights, deal, fold, fold_weights, masks, shift, unfold};
 pub(crate) use short::{is_short, masks as short_masks};
 
