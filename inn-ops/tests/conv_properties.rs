@@ -6,7 +6,9 @@ mod conv_common;
 use conv_common::{Case, Number, Random, Shape, Window};
 use inn_ops::conv::{ConvError, Geometry, Op, Planes, PlanesMut, forward, input_gradient, scratch_bytes, weight_gradient};
 
-const SHAPES: [Shape; 16] = [
+const SHAPES: [Shape; 18] = [
+    (1, 19, 150, [1, 20, 33], [1, 1, 1], [1, 1, 1], [0, 0, 0]),
+    (1, 1032, 1040, [1, 1, 129], [1, 1, 1], [1, 1, 1], [0, 0, 0]),
     (8, 6, 40, [1, 32, 32], [1, 3, 3], [1, 1, 1], [0, 1, 1]),
     (8, 64, 48, [1, 32, 32], [1, 1, 1], [1, 1, 1], [0, 0, 0]),
     (3, 40, 12, [1, 33, 31], [1, 3, 3], [1, 1, 1], [0, 1, 1]),

@@ -25,6 +25,7 @@ pub(super) fn done(pass_by: bool) {
 #[cfg(target_arch = "x86_64")]
 fn past_caches<T: Element>(to: &mut [T]) {
     use std::arch::x86_64::{__m128i, _mm_setzero_si128, _mm_stream_si32, _mm_stream_si128};
+    const { assert!(size_of::<T>().is_multiple_of(size_of::<i32>()) && align_of::<T>() >= align_of::<i32>()) };
     // SAFETY: numbers are as good as vectors of bits, and aligned ones may be written to. These instructions are part of every x86-64.
     unsafe {
         let words = to.align_to_mut::<i32>().1;

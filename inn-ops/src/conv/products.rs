@@ -16,9 +16,14 @@ pub(super) struct Products {
 }
 
 impl Products {
+    /// Number of tiles.
+    pub(super) fn count<T>(&self, kernels: &Kernels<T>) -> usize {
+        self.many.div_ceil(kernels.dot.len()) * self.few.div_ceil(BESIDE)
+    }
+
     /// Elements of all tiles.
     pub(super) fn len<T>(&self, kernels: &Kernels<T>) -> usize {
-        self.many.div_ceil(kernels.dot.len()) * self.few.div_ceil(BESIDE) * tile(kernels)
+        self.count(kernels) * tile(kernels)
     }
 
     /// Tiles, one after the other: for each block of the many rows, and each of the few.
@@ -28,7 +33,7 @@ impl Products {
         blocks.flat_map(move |block| splits(few, few.div_ceil(BESIDE)).map(move |few| (block.clone(), few)))
     }
 
-    /// Adds the products of `runs` to `sums`, or begins them with those. Arrays come with the distance of their rows.
+    /// Adds the products of `runs` to `sums`, or begins them with those, for `some` of the tiles. Arrays come with the distance of their rows.
     ///
     /// # Safety
     /// Both arrays have the elements of all runs in each of their rows, and the level of the kernels is available.
@@ -38,16 +43,16 @@ impl Products {
         (many, many_row): (&[T], usize),
         (few, few_row): (&[T], usize),
         runs: &[Run],
-        sums: &mut [T],
+        (some, sums): (Range<usize>, &mut [T]),
         accumulate: bool,
     ) {
-        for ((block, some), sums) in self.tiles(kernels).zip(sums.chunks_exact_mut(tile(kernels))) {
+        for ((block, rows), sums) in self.tiles(kernels).skip(some.start).zip(sums.chunks_exact_mut(tile(kernels))).take(some.len()) {
             let dot = Dot {
                 a: many[block.start * many_row..].as_ptr(),
                 a_row: many_row,
-                b: few[some.start * few_row..].as_ptr(),
+                b: few[rows.start * few_row..].as_ptr(),
                 b_row: few_row,
-                b_rows: some.len(),
+                b_rows: rows.len(),
                 runs,
                 to: sums.as_mut_ptr(),
                 accumulate,
@@ -68,6 +73,6 @@ impl Products {
 }
 
 /// Elements of a tile, that of the largest block.
-fn tile<T>(kernels: &Kernels<T>) -> usize {
+pub(super) fn tile<T>(kernels: &Kernels<T>) -> usize {
     tile_len(kernels.dot.len(), kernels.lanes)
 }

@@ -8,7 +8,7 @@ use crate::conv::kernels::{Dispatch, Kernels};
 use crate::conv::micro::Spread;
 use crate::conv::outer::{Run, Turn};
 use crate::conv::plan::{parts, split};
-use crate::conv::products::{BESIDE, Products};
+use crate::conv::products::{BESIDE, Products, tile};
 use crate::conv::scratch::{Scratch, Shared, with_buffer};
 use crate::conv::{Planes, PlanesMut};
 use crate::pool;
@@ -86,8 +86,7 @@ impl Plan {
         let most = (PARTIAL_BYTES / ((rows * wide + products.len(kernels)) * bytes)).clamp(1, SLOTS.min(batch.saturating_mul(strips)));
         // A number that is dealt evenly to threads.
         let slots = 1 << most.ilog2();
-        // Products are not parted.
-        let parts = if rest > 0 { 1 } else { parts(slots, threads, rows / LEAST_ROWS) };
+        let parts = parts(slots, threads, rows / LEAST_ROWS);
         let longest = pixels.div_ceil(strips);
         Some(Self { batch, pixels, outputs_are_wide, channels, wide, rows, rest, strips, longest, slots, parts })
     }
@@ -127,7 +126,8 @@ pub(in crate::conv) fn weight_gradient<T: Dispatch>(
     with_buffer(plan.slots * partial, |partials: &mut [T]| {
         let shared = Shared::new(partials);
         pool::each(plan.slots * plan.parts, false, |unit| {
-            let (slot, rows) = (unit / plan.parts, split(plan.rows, plan.parts, unit % plan.parts));
+            let (slot, part) = (unit / plan.parts, unit % plan.parts);
+            let (rows, tiles) = (split(plan.rows, plan.parts, part), split(plan.products().count(kernels), plan.parts, part));
             let strips = split(plan.batch * plan.strips, plan.slots, slot);
             let own = shared.get().wrapping_add(slot * partial);
             with_buffer(plan.longest * plan.wide, |turned: &mut [T]| {
@@ -139,16 +139,17 @@ pub(in crate::conv) fn weight_gradient<T: Dispatch>(
                     let (count, begins) = (pixels.len(), strip == strips.start);
                     let rest = sample * turned_side.batch_stride + plan.channels * turned_side.channel_stride + pixels.start;
                     // SAFETY: `Kernels` of an available level; the images have the channels and pixels, as the callers checked their shapes; the
-                    // buffer holds a strip; units share no rows of a partial gradient, and no products.
+                    // buffer holds a strip; units share no rows of a partial gradient, and no tiles of products.
                     unsafe {
                         turn(kernels, (from, turned_side.channel_stride), plan.channels, count, turned.as_mut_ptr(), None);
                         let (b, to) = ((turned.as_ptr(), plan.wide), (own.add(rows.start * plan.wide), plan.wide));
                         outer(kernels, &tables, a, b, count, to, begins);
                         if plan.rest > 0 {
-                            let sums = std::slice::from_raw_parts_mut(own.add(turned_len), partial - turned_len);
-                            let many = (&other.data[first..], other.channel_stride);
+                            let sums = own.add(turned_len + tiles.start * tile(kernels));
+                            let sums = std::slice::from_raw_parts_mut(sums, tiles.len() * tile(kernels));
+                            let many = (&other.data[sample * other.batch_stride + pixels.start..], other.channel_stride);
                             let few = (&turned_side.data[rest..], turned_side.channel_stride);
-                            plan.products().add(kernels, many, few, &[Run { a: 0, b: 0, len: count }], sums, !begins);
+                            plan.products().add(kernels, many, few, &[Run { a: 0, b: 0, len: count }], (tiles.clone(), sums), !begins);
                         }
                     }
                 }

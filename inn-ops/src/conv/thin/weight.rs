@@ -137,7 +137,16 @@ pub(in crate::conv) fn weight_gradient<T: Dispatch>(
                     let runs: Vec<_> = samples.enumerate().map(run).collect();
                     let many = (many.data, many.channel_stride);
                     // SAFETY: `Kernels` of an available level; both sides have the pixels of the runs, as the callers checked their shapes.
-                    unsafe { plan.products().add(kernels, many, (b, row), &runs, sums, unit > units.start) };
+                    unsafe {
+                        plan.products().add(
+                            kernels,
+                            many,
+                            (b, row),
+                            &runs,
+                            (0..plan.products().count(kernels), &mut *sums),
+                            unit > units.start,
+                        )
+                    };
                 }
             });
         });
