@@ -6,6 +6,9 @@ use inn_layers::glow::StepConfig;
 use inn_networks::density::latent;
 use inn_networks::{ConditionalGlow, ConditionalGlowConfig, Density, GlowConfig, PyramidConfig, Sampling};
 use inn_ops::Cpu;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
 
 type Device = Cpu<f32>;
 
@@ -111,6 +114,11 @@ fn a_latent_is_the_same_wherever_a_batch_begins() {
         // The last numbers that there are.
         assert!(draw(u64::MAX, 2)[values..] == all[..values]);
     }
+    // A stream each, from its beginning, for samples of more values.
+    let large = latent(&cpu, Shape::rows(3, 100), 11, 5, 1.0).unwrap().to_f64().unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    rng.set_stream(7);
+    assert!(large[200..].iter().all(|&z| z == f64::from(Distribution::<f64>::sample(&StandardNormal, &mut rng) as f32)));
     let many = latent(&cpu, Shape::rows(20_000, 2), 3, 0, 1.0).unwrap().to_f64().unwrap();
     for channel in 0..2 {
         let moment = |order: i32| many.iter().skip(channel).step_by(2).map(|z| z.powi(order)).sum::<f64>() / 20_000.0;
